@@ -1,0 +1,23 @@
+"""Transfer Syntax facts (PS3.5 Annex A, PS3.6 Annex A), as a table."""
+
+from __future__ import annotations
+
+IMPLICIT_LE = "1.2.840.10008.1.2"
+EXPLICIT_LE = "1.2.840.10008.1.2.1"
+DEFLATED_LE = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BE = "1.2.840.10008.1.2.2"
+
+NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
+"""Pixel data is uncompressed: any of these can be turned into any other without touching a pixel's value."""
+
+VERIFICATION_SOP_CLASS = "1.2.840.10008.1.1"
+
+
+def is_implicit(transfer_syntax_uid: str) -> bool:
+    """True for Implicit VR (PS3.5 A.1); every other syntax, known or private, is taken for Explicit VR."""
+    return transfer_syntax_uid == IMPLICIT_LE
+
+
+def is_big_endian(transfer_syntax_uid: str) -> bool:
+    """True for the retired Explicit VR Big Endian syntax."""
+    return transfer_syntax_uid == EXPLICIT_BE
