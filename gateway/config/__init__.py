@@ -1,0 +1,1 @@
+"""The one configuration: a TOML file, checked as a whole, unknown keys refused."""

@@ -1,0 +1,1 @@
+"""Couriers, the lanes they run in, and what a peer's answer means."""
