@@ -1,0 +1,211 @@
+"""The bytes of what we hold: part files, sealed objects, verified reading.
+
+An object is a Part 10 file (PS3.10) that any DICOM tool opens: our preamble and File Meta Information, then the data
+set exactly as received. The meta's Private Information (0002,0102) carries everything the ledger knows about the
+object, its SHA-256 included, so that the file itself proves that it is whole and the ledger can be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from uuid import uuid4
+
+from gateway.dicom import part10
+from gateway.model.errors import CustodyRot, SpoolError
+from gateway.model.instance import Door, Header, Origin, SOPInstance
+
+LABEL_BYTES = 2048
+"""Fixed size of the label in (0002,0102): it is written blank first and filled in place when the hash is known."""
+BLOCK_BYTES = 256 * 1024
+WRITE_BACK_BYTES = 8 * 2**20
+"""Write-back is started at each such step, so that the final flush of a large object is short."""
+SHELF_OBJECTS = 1000
+"""Objects in one folder: few enough to list, enough that a batch touches one folder."""
+
+_SYNC_FILE_RANGE_WRITE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make names in `path` survive a power cut; raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """Create `path` and make its name durable; fine if it is there."""
+    if not path.is_dir():
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        fsync_directory(path.parent)
+
+
+def _label(instance: SOPInstance) -> bytes:
+    text = json.dumps(asdict(instance), separators=(",", ":")).encode()
+    if len(text) > LABEL_BYTES:
+        raise SpoolError("the object's identifiers are too long for its label")
+    return text.ljust(LABEL_BYTES)
+
+
+def _read_label(label: bytes) -> SOPInstance:
+    fields = json.loads(label)
+    header = Header(**fields.pop("header"))
+    origin = fields.pop("origin")
+    origin["door"] = Door(origin["door"])
+    return SOPInstance(**fields, header=header, origin=Origin(**origin))
+
+
+class Part:
+    """An object on its way in: written and hashed as it comes, in one pass. Used by one thread."""
+
+    def __init__(self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+        self.object_id = uuid4().hex
+        self.path = folder / f"{self.object_id}.part"
+        self.length = 0
+        self._digest = hashlib.sha256()
+        self._identity = (sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        self._written_back = 0
+        self._fd: int = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            self._write_all(part10.meta_bytes(*self._identity, private=b" " * LABEL_BYTES))
+        except OSError:
+            self.drop()
+            raise
+
+    def _write_all(self, block: bytes | memoryview) -> None:
+        view = memoryview(block)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """Append data set bytes; raises OSError, after which the part can only be dropped."""
+        self._write_all(fragment)
+        self._digest.update(fragment)
+        self.length += len(fragment)
+        if self.length - self._written_back >= WRITE_BACK_BYTES:
+            _libc.sync_file_range(
+                self._fd,
+                ctypes.c_int64(self._written_back),
+                ctypes.c_int64(self.length - self._written_back),
+                ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
+            )
+            self._written_back = self.length
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the data set bytes so far."""
+        return self._digest.hexdigest()
+
+    def seal(self, instance: SOPInstance) -> None:
+        """Label the object and make its bytes durable; raises OSError, after which it can only be dropped.
+
+        A failed flush is never repeated: the kernel may have dropped the pages and would say "done" (contract D6).
+        """
+        meta = part10.meta_bytes(*self._identity, private=_label(instance))
+        if os.pwrite(self._fd, meta, 0) != len(meta):
+            raise OSError(errno.EIO, "short write of the label")
+        os.fdatasync(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def drop(self) -> None:
+        """Forget the object; safe to call twice, and after anything."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # the bytes are unwanted; recovery removes what unlink below cannot
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            pass  # a part is never taken for an object; recovery removes it
+
+
+class Store:
+    """The folders under the data directory that hold objects."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.objects = data_dir / "objects"
+        self.parts = data_dir / "parts"
+        self.quarantine = data_dir / "quarantine"
+        self._shelf = 0
+        self._on_shelf = 0
+
+    def prepare(self) -> None:
+        """Make the folders, and go on with the last shelf."""
+        for folder in (self.data_dir, self.objects, self.parts, self.quarantine):
+            make_directory(folder)
+        shelves = sorted(int(path.name) for path in self.objects.iterdir() if path.name.isdigit())
+        self._shelf = shelves[-1] if shelves else 0
+        make_directory(self.objects / f"{self._shelf:06d}")
+        self._on_shelf = sum(1 for _ in self.current_shelf().iterdir())
+
+    def current_shelf(self) -> Path:
+        """Return the folder that takes the next object; opens a new one, durably, when it is full."""
+        if self._on_shelf >= SHELF_OBJECTS:
+            make_directory(self.objects / f"{self._shelf + 1:06d}")
+            self._shelf, self._on_shelf = self._shelf + 1, 0
+        return self.objects / f"{self._shelf:06d}"
+
+    def new_part(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Part:
+        """Open a part file on the spool's own file system; raises OSError."""
+        return Part(self.parts, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+
+    def place(self, part: Part, shelf: Path) -> None:
+        """Give a sealed part its final name on `shelf`; durable only after fsync_directory(shelf)."""
+        os.rename(part.path, shelf / f"{part.object_id}.dcm")
+        self._on_shelf += 1
+
+    def path_of(self, shelf: str, object_id: str) -> Path:
+        """Return where an object's file is."""
+        return self.objects / shelf / f"{object_id}.dcm"
+
+    def body(self, path: Path, sha256: str) -> Iterator[bytes]:
+        """Yield the data set of an object; the last block comes only after the whole matched `sha256`.
+
+        Raises CustodyRot when the bytes are not those that were acknowledged, or cannot be read (contract D3).
+        """
+        digest = hashlib.sha256()
+        try:
+            with open(path, "rb") as file:
+                file.seek(part10.read_meta(file).dataset_offset)
+                held_back = b""
+                while block := file.read(BLOCK_BYTES):
+                    digest.update(block)
+                    if held_back:
+                        yield held_back
+                    held_back = block
+        except OSError as error:
+            raise CustodyRot(f"object cannot be read: {error.strerror}") from error
+        if digest.hexdigest() != sha256:
+            raise CustodyRot("the bytes on disk are not those that were acknowledged")
+        if held_back:
+            yield held_back
+
+    def verify(self, path: Path) -> SOPInstance:
+        """Return what the file says it is, if its bytes prove it; raises CustodyRot otherwise."""
+        try:
+            with open(path, "rb") as file:
+                label = part10.read_meta(file).private
+            instance = _read_label(label or b"")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CustodyRot("the object has no readable label") from error
+        for _ in self.body(path, instance.sha256):
+            pass
+        return instance
+
+    def set_aside(self, path: Path) -> None:
+        """Move a file that proves nothing to the quarantine folder, which no code deletes from."""
+        os.rename(path, self.quarantine / path.name)
+        fsync_directory(self.quarantine)
