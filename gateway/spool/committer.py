@@ -1,0 +1,221 @@
+"""Group commit: one thread makes finished objects and every other change of the ledger durable, batch by batch.
+
+Senders' threads flush their own data in parallel; here a batch costs one directory flush and one ledger transaction,
+then all waiting replies go (contract D1).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from gateway.model.errors import GatewayError, SpoolError
+from gateway.model.instance import SOPInstance
+from gateway.spool.ledger import CHECKPOINT_PAGES, Held, Ledger, Receipt
+from gateway.spool.store import Part, Store, fsync_directory
+
+log = logging.getLogger("gateway.spool")
+
+T = TypeVar("T")
+BATCH = 64
+FAULT_PROBE_S = 1.0
+FAULT_PATIENCE_S = 60.0
+"""A ledger that cannot be written for so long ends the process (exit 75); the next start verifies everything."""
+REPLY_PATIENCE_S = 120.0
+
+
+@dataclass(eq=False)
+class _Wish(Generic[T]):
+    """Something that waits for the next batch, and what became of it."""
+
+    done: threading.Event = field(default_factory=threading.Event, init=False)
+    result: T | None = field(default=None, init=False)
+    error: GatewayError | None = field(default=None, init=False)
+
+    def outcome(self) -> T:
+        """Wait for the batch; raise what it raised."""
+        if not self.done.wait(REPLY_PATIENCE_S):
+            raise SpoolError("the ledger did not answer in time")
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]
+
+
+@dataclass(eq=False)
+class _Acceptance(_Wish[Receipt]):
+    part: Part
+    instance: SOPInstance
+    destinations: Mapping[str, int]
+
+
+@dataclass(eq=False)
+class _Change(_Wish[T]):
+    apply: Callable[[Ledger], T]
+
+
+class Committer:
+    """The one writer of the ledger."""
+
+    def __init__(self, store: Store, ledger: Ledger) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._queue: deque[_Acceptance | _Change[object]] = deque()
+        self._wake = threading.Condition()
+        self._open = True
+        self._commits = 0
+        self.fault: str = ""
+        """Why the ledger cannot be written at present; empty when it can."""
+        self.on_recovery: Callable[[], None] = lambda: None
+        """Called in the committer's thread when the ledger can be written again."""
+
+    def accept(self, part: Part, instance: SOPInstance, destinations: Mapping[str, int]) -> Receipt:
+        """Take custody of a sealed part; after return it survives a power cut. Raises SpoolError."""
+        if self.fault:
+            raise SpoolError(self.fault)
+        wish = _Acceptance(part, instance, destinations)
+        self._enqueue(wish)
+        return wish.outcome()
+
+    def change(self, apply: Callable[[Ledger], T]) -> T:
+        """Do something to the ledger, in the next transaction; durable after return. Raises SpoolError."""
+        wish: _Change[T] = _Change(apply)
+        self._enqueue(wish)  # type: ignore[arg-type]
+        return wish.outcome()
+
+    def _enqueue(self, wish: _Acceptance | _Change[object]) -> None:
+        with self._wake:
+            if not self._open:
+                raise SpoolError("the spool is closing")
+            self._queue.append(wish)
+            self._wake.notify()
+
+    def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Commit batches until stopped and drained; raises SpoolError when the ledger stays faulty."""
+        probing_for = 0.0
+        while True:
+            beat()
+            with self._wake:
+                if not self._queue:
+                    if stop.is_set():
+                        self._open = False
+                        return
+                    self._wake.wait(FAULT_PROBE_S)
+                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            if batch:
+                self._commit(batch)
+            elif self.fault:
+                self._probe()
+                probing_for = probing_for + FAULT_PROBE_S if self.fault else 0.0
+                if probing_for > FAULT_PATIENCE_S:
+                    raise SpoolError(self.fault)
+
+    def _probe(self) -> None:
+        try:
+            with self._ledger.transaction():
+                self._ledger.count("fault_probe")
+        except SpoolError:
+            return
+        log.warning("ledger_recovered")
+        self.fault = ""
+        self.on_recovery()
+
+    def _commit(self, batch: list[_Acceptance | _Change[object]]) -> None:
+        settled: list[_Acceptance | _Change[object]] = []
+        try:
+            with self._ledger.transaction():
+                settled += self._accept_all([wish for wish in batch if isinstance(wish, _Acceptance)])
+                for wish in batch:
+                    if isinstance(wish, _Change):
+                        self._apply(wish)
+                        settled.append(wish)
+        except SpoolError as error:
+            self.fault = error.detail
+            log.error("ledger_failed reason=%s", error.detail)
+            for wish in settled:  # their files stay: whether the commit reached the disk is not known (recovery decides)
+                wish.error = error
+        finally:
+            for wish in batch:
+                if wish.error is None and wish.result is None and wish not in settled:
+                    wish.error = SpoolError(self.fault or "the batch was not committed")
+                wish.done.set()
+        self._commits += 1
+        if self._commits % CHECKPOINT_PAGES == 0 and not self.fault:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        try:
+            self._ledger.checkpoint()
+        except SpoolError as error:
+            self.fault = error.detail
+            log.error("checkpoint_failed reason=%s", error.detail)
+
+    def _apply(self, wish: _Change[object]) -> None:
+        try:
+            with self._ledger.step():
+                wish.result = wish.apply(self._ledger)
+        except GatewayError as error:  # a bug in one change must not take the batch's objects with it
+            wish.error = error
+
+    def _accept_all(self, wishes: list[_Acceptance]) -> list[_Acceptance]:
+        """Place, flush and enter a batch of sealed parts; return those whose fate hangs on the commit."""
+        placed: list[tuple[_Acceptance, Path]] = []
+        seen: dict[tuple[str, str], _Acceptance] = {}
+        settled: list[_Acceptance] = []
+        twins: list[_Acceptance] = []
+        for wish in wishes:
+            elders = self._ledger.find(wish.instance.sop_instance_uid)
+            same = next((held for held in elders if held.instance.sha256 == wish.instance.sha256), None)
+            key = (wish.instance.sop_instance_uid, wish.instance.sha256)
+            if same is not None:
+                self._enter_duplicate(wish, same)
+                settled.append(wish)
+            elif key in seen:
+                twins.append(wish)
+            elif self._place(wish, placed):
+                seen[key] = wish
+        if not self._flush_shelves(placed):
+            return settled
+        for wish, shelf in placed:
+            conflict = bool(self._ledger.find(wish.instance.sop_instance_uid))
+            self._ledger.accept(wish.instance, shelf.name, wish.destinations, conflict=conflict)
+            wish.result = Receipt(wish.instance.object_id, conflict=conflict)
+            settled.append(wish)
+        for wish in twins:
+            elders = self._ledger.find(wish.instance.sop_instance_uid)
+            self._enter_duplicate(wish, next(h for h in elders if h.instance.sha256 == wish.instance.sha256))
+            settled.append(wish)
+        return settled
+
+    def _enter_duplicate(self, wish: _Acceptance, same: Held) -> None:
+        wish.part.drop()
+        self._ledger.count("duplicate")
+        self._ledger.require(same.seq, same.state, wish.destinations)
+        wish.result = Receipt(same.instance.object_id, duplicate=True)
+
+    def _place(self, wish: _Acceptance, placed: list[tuple[_Acceptance, Path]]) -> bool:
+        try:
+            shelf = self._store.current_shelf()
+            self._store.place(wish.part, shelf)
+        except OSError as error:
+            wish.part.drop()
+            wish.error = SpoolError(f"the object could not be placed: {error.strerror}")
+            return False
+        placed.append((wish, shelf))
+        return True
+
+    def _flush_shelves(self, placed: list[tuple[_Acceptance, Path]]) -> bool:
+        """Make the new names durable; on failure refuse the batch's objects and take their files away again."""
+        try:
+            for shelf in {shelf for _, shelf in placed}:
+                fsync_directory(shelf)
+        except OSError as error:
+            for wish, shelf in placed:
+                self._store.path_of(shelf.name, wish.instance.object_id).unlink(missing_ok=True)
+                wish.error = SpoolError(f"the folder could not be flushed: {error.strerror}")
+            return False
+        return True

@@ -1,0 +1,145 @@
+"""What a start does before anything is received: make ledger and files agree again (contract D2). Idempotent."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.model.errors import CustodyRot, SpoolError
+from gateway.model.instance import SOPInstance
+from gateway.model.lifecycle import Custody
+from gateway.spool.ledger import Held, Ledger, LedgerReader
+from gateway.spool.store import Store
+
+log = logging.getLogger("gateway.spool")
+
+Router = Callable[[SOPInstance], Mapping[str, int]]
+"""Names the destinations of an instance, with their priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What recovery found."""
+
+    held: int = 0
+    adopted: int = 0
+    """Whole objects without a row: their bytes were durable, the ledger was not."""
+    parts_removed: int = 0
+    restarted: int = 0
+    """Deliveries that were being sent."""
+    set_aside: int = 0
+    lost: int = 0
+    """Rows without an object. Must be unreachable; raises the alarm CUSTODY_LOSS."""
+
+
+def _files(store: Store) -> dict[str, tuple[str, int]]:
+    """Return object id -> (shelf, file size) of everything on the shelves."""
+    found = {}
+    with os.scandir(store.objects) as shelves:
+        for shelf in shelves:
+            with os.scandir(shelf.path) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".dcm"):
+                        found[entry.name[:-4]] = (shelf.name, entry.stat(follow_symlinks=False).st_size)
+    return found
+
+
+def remove_parts(store: Store) -> int:
+    """Remove what was never whole; return how many."""
+    parts = list(store.parts.iterdir())
+    for part in parts:
+        part.unlink()
+    return len(parts)
+
+
+def adopt_orphans(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) -> tuple[int, int]:
+    """Enter every whole object that has no row; set aside what cannot prove itself. Return (adopted, set aside)."""
+    known = {object_id for object_id, *_ in reader.places()}
+    adopted = set_aside = 0
+    for object_id, (shelf, _size) in _files(store).items():
+        if object_id in known:
+            continue
+        path = store.path_of(shelf, object_id)
+        try:
+            instance = store.verify(path)
+            if instance.object_id != object_id:
+                raise CustodyRot("the object's label names another object")
+        except CustodyRot as error:
+            log.error("set_aside object=%s reason=%s", object_id, error.detail)
+            store.set_aside(path)
+            set_aside += 1
+            continue
+        with ledger.transaction():
+            elders = ledger.find(instance.sop_instance_uid)
+            same = next((held for held in elders if held.instance.sha256 == instance.sha256), None)
+            if same is None:
+                ledger.accept(instance, shelf, router(instance), conflict=bool(elders))
+        if same is None:
+            adopted += 1
+            log.warning("adopted object=%s", object_id)
+        else:  # its sender was not told 0x0000, sent it again, and that copy is the one in the ledger
+            path.unlink()
+    return adopted, set_aside
+
+
+def _missing(store: Store, reader: LedgerReader) -> list[Held]:
+    files = _files(store)
+    missing = []
+    for object_id, shelf, _seq, length, state in reader.places():
+        if state in (Custody.RETIRED, Custody.QUARANTINED):
+            continue
+        place = files.get(object_id)
+        if place is None or place[0] != shelf or place[1] < length:
+            missing += reader.get(object_id)
+    return missing
+
+
+def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) -> Recovered:
+    """Bring files and ledger into agreement; raises SpoolError when the disk does not let us."""
+    try:
+        parts = remove_parts(store)
+        with ledger.transaction():
+            restarted = ledger.restart_deliveries()
+        finish_retiring(store, ledger, reader)
+        lost = _missing(store, reader)
+        for held in lost:
+            log.error("custody_loss object=%s", held.instance.object_id)
+            with ledger.transaction():
+                ledger.quarantine(held, "CUSTODY_LOSS: the object's file is missing or short")
+                ledger.count("custody_loss")
+        adopted, set_aside = adopt_orphans(store, ledger, reader, router)
+        for held in reader_unrouted(ledger):
+            with ledger.transaction():
+                ledger.require(held.seq, held.state, router(held.instance))
+    except OSError as error:
+        raise SpoolError(f"recovery could not read the spool: {error}") from error
+    count = reader.custody_counts().get(Custody.IN_CUSTODY, (0, 0))[0]
+    found = Recovered(count, adopted, parts, restarted, set_aside, len(lost))
+    log.info(
+        "recovered held=%d adopted=%d parts_removed=%d restarted=%d set_aside=%d lost=%d",
+        found.held,
+        found.adopted,
+        found.parts_removed,
+        found.restarted,
+        found.set_aside,
+        found.lost,
+    )
+    return found
+
+
+def reader_unrouted(ledger: Ledger) -> list[Held]:
+    """Return instances that had no destination when they came; a new configuration may have one."""
+    with ledger.transaction():
+        return ledger.unrouted()
+
+
+def finish_retiring(store: Store, ledger: Ledger, reader: LedgerReader) -> None:
+    """Remove the files, then the rows, of instances that are marked as retired."""
+    retired = [(seq, shelf, oid) for oid, shelf, seq, _, state in reader.places() if state is Custody.RETIRED]
+    for _seq, shelf, object_id in retired:
+        store.path_of(shelf, object_id).unlink(missing_ok=True)
+    if retired:
+        with ledger.transaction():
+            ledger.forget([seq for seq, _, _ in retired])

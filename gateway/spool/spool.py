@@ -1,0 +1,162 @@
+"""The spool as the other rooms see it: take custody, hand out work, write down what happened, answer questions."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.model.errors import Refused, SpoolError
+from gateway.model.instance import Header, Origin, SOPInstance
+from gateway.model.verdict import Verdict
+from gateway.spool.capacity import Capacity, Room, look
+from gateway.spool.committer import Committer
+from gateway.spool.ledger import Claim, Held, Ledger, LedgerReader, Receipt
+from gateway.spool.recovery import Recovered, Router, adopt_orphans, finish_retiring, recover
+from gateway.spool.store import Part, Store
+
+OUT_OF_RESOURCES = 0xA700
+LEDGER_NAME = "ledger.db"
+
+
+class Spool:
+    """Durable custody of SOP Instances in one data directory, used by one process at a time."""
+
+    def __init__(
+        self, data_dir: Path, reserve_bytes: int, high_water_percent: float, router: Router | None = None
+    ) -> None:
+        """Open and recover; raises SpoolError, or Refused-free of anything half done."""
+        self.store = Store(data_dir)
+        self._reserve_bytes = reserve_bytes
+        self._high_water_percent = high_water_percent
+        self._router: Router = router or (lambda _: {})
+        try:
+            self.store.prepare()
+            self._lock = self._take_lock(data_dir / "lock")
+        except OSError as error:
+            raise SpoolError(f"data directory {data_dir} cannot be used: {error.strerror}") from error
+        self._ledger = Ledger(data_dir / LEDGER_NAME)
+        self.reader = LedgerReader(data_dir / LEDGER_NAME)
+        self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
+        self.committer = Committer(self.store, self._ledger)
+        self.committer.on_recovery = self._adopt_after_fault
+        self.work = threading.Condition()
+        """Notified when there may be something new to send; only a hint, the ledger is the truth."""
+
+    @staticmethod
+    def _take_lock(path: Path) -> int:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise SpoolError(
+                "another process uses this data directory", hint="is the service running already?"
+            ) from error
+        return fd
+
+    def use_router(self, router: Router) -> None:
+        """Route by a new configuration from now on, and what had no destination until now."""
+        self._router = router
+        self.committer.change(
+            lambda ledger: [ledger.require(h.seq, h.state, router(h.instance)) for h in ledger.unrouted()]
+        )
+        self.hint()
+
+    def _adopt_after_fault(self) -> None:
+        adopt_orphans(self.store, self._ledger, self.reader, self._router)
+
+    def capacity(self) -> Capacity:
+        """Look at the disk; raises SpoolError."""
+        try:
+            return look(self.store.data_dir, self._reserve_bytes, self._high_water_percent)
+        except OSError as error:
+            raise SpoolError(f"the disk cannot be asked: {error.strerror}") from error
+
+    def check_room(self) -> None:
+        """Raise Refused with 0xA700 when an object must not be started or go on."""
+        if self.committer.fault:
+            raise Refused(OUT_OF_RESOURCES, "ledger fault")
+        if self.capacity().room is Room.FULL:
+            raise Refused(OUT_OF_RESOURCES, "disk reserve reached")
+
+    def new_part(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Part:
+        """Open a part file; raises Refused (0xA700) when there is no room or the disk fails."""
+        self.check_room()
+        try:
+            return self.store.new_part(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        except OSError as error:
+            raise Refused(OUT_OF_RESOURCES, f"spool: {error.strerror}") from error
+
+    def take(
+        self, part: Part, header: Header, origin: Origin, identity: tuple[str, str, str]
+    ) -> tuple[SOPInstance, Receipt]:
+        """Seal `part` and take custody: after return it survives a power cut (contract D1).
+
+        `identity` is (SOP Class UID, SOP Instance UID, Transfer Syntax UID). Raises SpoolError; the part is gone then.
+        """
+        instance = SOPInstance(part.object_id, *identity, part.sha256, part.length, header, origin, time.time())
+        try:
+            part.seal(instance)
+        except OSError as error:
+            part.drop()
+            raise SpoolError(f"the object could not be flushed: {error.strerror}") from error
+        except SpoolError:
+            part.drop()
+            raise
+        receipt = self.committer.accept(part, instance, self._router(instance))
+        self.hint()
+        return replace(instance, object_id=receipt.object_id), receipt
+
+    def hint(self) -> None:
+        """Wake whoever waits for work."""
+        with self.work:
+            self.work.notify_all()
+
+    def body(self, held: Held) -> Iterator[bytes]:
+        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot."""
+        return self.store.body(self.path_of(held), held.instance.sha256)
+
+    def path_of(self, held: Held) -> Path:
+        """Return where an instance's file is."""
+        return self.store.path_of(held.shelf, held.instance.object_id)
+
+    def claim(self, destination: str, limit: int, patience_s: float) -> list[Claim]:
+        """Hand out deliveries that are due. While the ledger cannot be written they are only looked up."""
+        now = time.time()
+        if self.committer.fault:
+            return self.reader.due(destination, limit, now, patience_s)
+        return self.committer.change(lambda ledger: ledger.claim(destination, limit, now, patience_s))
+
+    def record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
+        """Write down a verdict, and when to try again; raises SpoolError."""
+        at = time.time() + delay_s
+        self.committer.change(lambda ledger: ledger.record(claim.held.seq, claim.destination, verdict, at))
+
+    def quarantine(self, held: Held, reason: str) -> None:
+        """Put a rotten instance aside; raises SpoolError."""
+        self.committer.change(lambda ledger: ledger.quarantine(held, reason))
+
+    def change(self, apply: Callable[[Ledger], int]) -> int:
+        """Do an operator's change to the ledger."""
+        result = self.committer.change(apply)
+        self.hint()
+        return result
+
+    def retire(self, helds: list[Held]) -> None:
+        """Give up the files of released instances: marked durably first, then removed, then forgotten."""
+        self.committer.change(lambda ledger: ledger.retire([held.seq for held in helds]))
+        self.committer.change(lambda ledger: finish_retiring(self.store, ledger, self.reader))
+
+    def close(self) -> None:
+        """Close the ledger and let another process in; the committer must have ended."""
+        self.reader.close()
+        self._ledger.close()
+        os.close(self._lock)
+
+
+Destinations = Mapping[str, int]
