@@ -169,9 +169,7 @@ class FolderDestination(DestinationBase):
     associations: int = Field(1, ge=1, le=8, description="Writers at one time.")
 
 
-DestinationSettings = Annotated[
-    DimseDestination | StowDestination | FolderDestination, Field(discriminator="kind")
-]
+DestinationSettings = Annotated[DimseDestination | StowDestination | FolderDestination, Field(discriminator="kind")]
 
 
 class RouteCondition(Table):

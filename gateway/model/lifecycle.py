@@ -91,8 +91,6 @@ def diagram() -> str:
     lines = []
     for title, table in (("Custody", CUSTODY), ("Delivery", DELIVERY)):
         lines += [f"%% {title}", "stateDiagram-v2"]
-        lines += [
-            f"    {state.name} --> {target.name}: {event.value}" for (state, event), target in table.items()
-        ]
+        lines += [f"    {state.name} --> {target.name}: {event.value}" for (state, event), target in table.items()]
         lines.append("")
     return "\n".join(lines)

@@ -36,9 +36,7 @@ RESERVE_INODES = 64
 """The ledger's journal, a log and the parts in flight need a few inodes as well as bytes."""
 
 
-def judge(
-    total: int, free: int, free_inodes: int | None, reserve_bytes: int, high_water_percent: float
-) -> Room:
+def judge(total: int, free: int, free_inodes: int | None, reserve_bytes: int, high_water_percent: float) -> Room:
     """Return what this much room means; pure. The reserve wins over the water mark."""
     if free < reserve_bytes or (free_inodes is not None and free_inodes < RESERVE_INODES):
         return Room.FULL

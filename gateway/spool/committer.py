@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from typing import Generic, TypeVar
 
 from gateway.model.errors import GatewayError, SpoolError
 from gateway.model.instance import SOPInstance
-from gateway.spool.ledger import CHECKPOINT_PAGES, Held, Ledger, Receipt
+from gateway.spool.ledger import Held, Ledger, Receipt
 from gateway.spool.store import Part, Store, fsync_directory
 
 log = logging.getLogger("gateway.spool")
 
 T = TypeVar("T")
 BATCH = 64
-FAULT_PROBE_S = 1.0
+PAUSE_S = 1.0
+"""Between looks at stop and fault when nothing comes."""
+CHECKPOINT_COMMITS = 500
 FAULT_PATIENCE_S = 60.0
 """A ledger that cannot be written for so long ends the process (exit 75); the next start verifies everything."""
 REPLY_PATIENCE_S = 120.0
@@ -34,6 +37,8 @@ class _Wish(Generic[T]):
     """Something that waits for the next batch, and what became of it."""
 
     done: threading.Event = field(default_factory=threading.Event, init=False)
+    durable: bool = field(default=False, init=False)
+    """Set only after COMMIT returned: whatever else happens, nobody is told of a success that is not on the disk."""
     result: T | None = field(default=None, init=False)
     error: GatewayError | None = field(default=None, init=False)
 
@@ -43,6 +48,8 @@ class _Wish(Generic[T]):
             raise SpoolError("the ledger did not answer in time")
         if self.error is not None:
             raise self.error
+        if not self.durable:
+            raise SpoolError("the batch was not committed")
         return self.result  # type: ignore[return-value]
 
 
@@ -68,6 +75,7 @@ class Committer:
         self._wake = threading.Condition()
         self._open = True
         self._commits = 0
+        self._fault_since = 0.0
         self.fault: str = ""
         """Why the ledger cannot be written at present; empty when it can."""
         self.on_recovery: Callable[[], None] = lambda: None
@@ -96,7 +104,6 @@ class Committer:
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Commit batches until stopped and drained; raises SpoolError when the ledger stays faulty."""
-        probing_for = 0.0
         while True:
             beat()
             with self._wake:
@@ -104,55 +111,58 @@ class Committer:
                     if stop.is_set():
                         self._open = False
                         return
-                    self._wake.wait(FAULT_PROBE_S)
+                    self._wake.wait(PAUSE_S)
                 batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if batch:
+            if batch or self.fault:
                 self._commit(batch)
-            elif self.fault:
-                self._probe()
-                probing_for = probing_for + FAULT_PROBE_S if self.fault else 0.0
-                if probing_for > FAULT_PATIENCE_S:
-                    raise SpoolError(self.fault)
+            if self.fault and time.monotonic() - self._fault_since > FAULT_PATIENCE_S:
+                raise SpoolError(self.fault)
 
-    def _probe(self) -> None:
-        try:
-            with self._ledger.transaction():
-                self._ledger.count("fault_probe")
-        except SpoolError:
-            return
-        log.warning("ledger_recovered")
-        self.fault = ""
-        self.on_recovery()
+    def end(self) -> None:
+        """Refuse what still waits, after `run` ended by an error."""
+        with self._wake:
+            self._open = False
+            for wish in self._queue:
+                wish.error = SpoolError(self.fault or "the spool is closing")
+                wish.done.set()
+            self._queue.clear()
 
     def _commit(self, batch: list[_Acceptance | _Change[object]]) -> None:
-        settled: list[_Acceptance | _Change[object]] = []
+        """Make a batch durable; an empty one asks whether a faulty ledger has come back."""
         try:
             with self._ledger.transaction():
-                settled += self._accept_all([wish for wish in batch if isinstance(wish, _Acceptance)])
+                if self.fault:
+                    self._ledger.count("fault_probe")
+                self._accept_all([wish for wish in batch if isinstance(wish, _Acceptance)])
                 for wish in batch:
                     if isinstance(wish, _Change):
                         self._apply(wish)
-                        settled.append(wish)
-        except SpoolError as error:
-            self.fault = error.detail
-            log.error("ledger_failed reason=%s", error.detail)
-            for wish in settled:  # their files stay: whether the commit reached the disk is not known (recovery decides)
-                wish.error = error
+            for wish in batch:
+                wish.durable = wish.error is None
+            self._committed()
+        except SpoolError as error:  # files stay: whether the commit reached the disk is not known, recovery decides
+            self._failed(error)
+            for wish in batch:
+                if not wish.durable:
+                    wish.error = wish.error or error
         finally:
             for wish in batch:
-                if wish.error is None and wish.result is None and wish not in settled:
-                    wish.error = SpoolError(self.fault or "the batch was not committed")
                 wish.done.set()
-        self._commits += 1
-        if self._commits % CHECKPOINT_PAGES == 0 and not self.fault:
-            self._checkpoint()
 
-    def _checkpoint(self) -> None:
-        try:
+    def _committed(self) -> None:
+        if self.fault:
+            log.warning("ledger_recovered")
+            self.fault = ""
+            self.on_recovery()
+        self._commits += 1
+        if self._commits % CHECKPOINT_COMMITS == 0:
             self._ledger.checkpoint()
-        except SpoolError as error:
-            self.fault = error.detail
-            log.error("checkpoint_failed reason=%s", error.detail)
+
+    def _failed(self, error: SpoolError) -> None:
+        if not self.fault:
+            self._fault_since = time.monotonic()
+            log.error("ledger_failed reason=%s", error.detail)
+        self.fault = error.detail
 
     def _apply(self, wish: _Change[object]) -> None:
         try:
@@ -161,11 +171,10 @@ class Committer:
         except GatewayError as error:  # a bug in one change must not take the batch's objects with it
             wish.error = error
 
-    def _accept_all(self, wishes: list[_Acceptance]) -> list[_Acceptance]:
-        """Place, flush and enter a batch of sealed parts; return those whose fate hangs on the commit."""
+    def _accept_all(self, wishes: list[_Acceptance]) -> None:
+        """Place, flush and enter a batch of sealed parts."""
         placed: list[tuple[_Acceptance, Path]] = []
         seen: dict[tuple[str, str], _Acceptance] = {}
-        settled: list[_Acceptance] = []
         twins: list[_Acceptance] = []
         for wish in wishes:
             elders = self._ledger.find(wish.instance.sop_instance_uid)
@@ -173,23 +182,24 @@ class Committer:
             key = (wish.instance.sop_instance_uid, wish.instance.sha256)
             if same is not None:
                 self._enter_duplicate(wish, same)
-                settled.append(wish)
             elif key in seen:
                 twins.append(wish)
             elif self._place(wish, placed):
                 seen[key] = wish
         if not self._flush_shelves(placed):
-            return settled
+            placed = []
         for wish, shelf in placed:
             conflict = bool(self._ledger.find(wish.instance.sop_instance_uid))
             self._ledger.accept(wish.instance, shelf.name, wish.destinations, conflict=conflict)
             wish.result = Receipt(wish.instance.object_id, conflict=conflict)
-            settled.append(wish)
         for wish in twins:
             elders = self._ledger.find(wish.instance.sop_instance_uid)
-            self._enter_duplicate(wish, next(h for h in elders if h.instance.sha256 == wish.instance.sha256))
-            settled.append(wish)
-        return settled
+            same = next((held for held in elders if held.instance.sha256 == wish.instance.sha256), None)
+            if same is None:
+                wish.part.drop()
+                wish.error = SpoolError("the first copy of the object could not be kept")
+            else:
+                self._enter_duplicate(wish, same)
 
     def _enter_duplicate(self, wish: _Acceptance, same: Held) -> None:
         wish.part.drop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,6 @@ from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, De
 from gateway.model.verdict import Outcome, Verdict
 
 SCHEMA_VERSION = 1
-CHECKPOINT_PAGES = 1000
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
@@ -169,9 +168,7 @@ class Ledger:
         )
         return [_held(row) for row in rows]
 
-    def accept(
-        self, instance: SOPInstance, shelf: str, destinations: Mapping[str, int], *, conflict: bool
-    ) -> None:
+    def accept(self, instance: SOPInstance, shelf: str, destinations: Mapping[str, int], *, conflict: bool) -> None:
         """Enter a new instance whose bytes are durable on `shelf`, and queue it for each destination: priority."""
         header, origin = instance.header, instance.origin
         state = after(CUSTODY, Custody.RECEIVING, CustodyEvent.COMMITTED)
@@ -233,9 +230,7 @@ class Ledger:
             "SELECT state FROM delivery WHERE seq = ? AND destination = ?", (seq, destination)
         ).fetchone()
         target = after(DELIVERY, Delivery(row["state"]), event)
-        self._db.execute(
-            "UPDATE delivery SET state = ? WHERE seq = ? AND destination = ?", (target, seq, destination)
-        )
+        self._db.execute("UPDATE delivery SET state = ? WHERE seq = ? AND destination = ?", (target, seq, destination))
         self._note(seq, destination, event, target, detail)
         return target
 
@@ -306,9 +301,7 @@ class Ledger:
 
     def restart_deliveries(self) -> int:
         """Put what was being sent when the process ended back into the queue; return how many."""
-        rows = self._db.execute(
-            "SELECT seq, destination FROM delivery WHERE state = ?", (Delivery.SENDING,)
-        ).fetchall()
+        rows = self._db.execute("SELECT seq, destination FROM delivery WHERE state = ?", (Delivery.SENDING,)).fetchall()
         for row in rows:
             self._delivery(row["seq"], row["destination"], DeliveryEvent.RESTARTED)
         return len(rows)
@@ -363,7 +356,7 @@ def due(db: sqlite3.Connection, destination: str, limit: int, now: float, patien
 
 
 class LedgerReader:
-    """A connection that can only look; used by one thread."""
+    """A connection that can only look. Threads may share it: SQLite serialises, and each answer is fetched whole."""
 
     def __init__(self, path: Path) -> None:
         with ledger_errors("opening for reading"):
@@ -482,6 +475,3 @@ class LedgerReader:
         with ledger_errors("reading"):
             for row in self._db.execute("SELECT object_id, sop_instance_uid, sha256, state FROM instance ORDER BY seq"):
                 yield dict(row)
-
-
-Write = Callable[[Ledger], object]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import Custody
 from gateway.spool.ledger import Held, Ledger, LedgerReader
-from gateway.spool.store import Store
+from gateway.spool.store import Store, fsync_directory
 
 log = logging.getLogger("gateway.spool")
 
@@ -110,7 +110,7 @@ def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) 
                 ledger.quarantine(held, "CUSTODY_LOSS: the object's file is missing or short")
                 ledger.count("custody_loss")
         adopted, set_aside = adopt_orphans(store, ledger, reader, router)
-        for held in reader_unrouted(ledger):
+        for held in unrouted(ledger):
             with ledger.transaction():
                 ledger.require(held.seq, held.state, router(held.instance))
     except OSError as error:
@@ -129,17 +129,26 @@ def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) 
     return found
 
 
-def reader_unrouted(ledger: Ledger) -> list[Held]:
+def unrouted(ledger: Ledger) -> list[Held]:
     """Return instances that had no destination when they came; a new configuration may have one."""
     with ledger.transaction():
         return ledger.unrouted()
 
 
-def finish_retiring(store: Store, ledger: Ledger, reader: LedgerReader) -> None:
-    """Remove the files, then the rows, of instances that are marked as retired."""
-    retired = [(seq, shelf, oid) for oid, shelf, seq, _, state in reader.places() if state is Custody.RETIRED]
-    for _seq, shelf, object_id in retired:
+def remove_files(store: Store, places: Iterable[tuple[str, str]]) -> None:
+    """Remove the files of (shelf, object id) for good; raises OSError. Fine if they are gone."""
+    shelves = set()
+    for shelf, object_id in places:
         store.path_of(shelf, object_id).unlink(missing_ok=True)
+        shelves.add(shelf)
+    for shelf in shelves:
+        fsync_directory(store.objects / shelf)
+
+
+def finish_retiring(store: Store, ledger: Ledger, reader: LedgerReader) -> None:
+    """Remove the files, then the rows, of instances that were marked as retired when the process ended."""
+    retired = [(seq, shelf, oid) for oid, shelf, seq, _, state in reader.places() if state is Custody.RETIRED]
+    remove_files(store, ((shelf, object_id) for _, shelf, object_id in retired))
     if retired:
         with ledger.transaction():
             ledger.forget([seq for seq, _, _ in retired])

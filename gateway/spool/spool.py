@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from gateway.model.verdict import Verdict
 from gateway.spool.capacity import Capacity, Room, look
 from gateway.spool.committer import Committer
 from gateway.spool.ledger import Claim, Held, Ledger, LedgerReader, Receipt
-from gateway.spool.recovery import Recovered, Router, adopt_orphans, finish_retiring, recover
+from gateway.spool.recovery import Recovered, Router, adopt_orphans, recover, remove_files
 from gateway.spool.store import Part, Store
 
 OUT_OF_RESOURCES = 0xA700
@@ -29,7 +29,7 @@ class Spool:
     def __init__(
         self, data_dir: Path, reserve_bytes: int, high_water_percent: float, router: Router | None = None
     ) -> None:
-        """Open and recover; raises SpoolError, or Refused-free of anything half done."""
+        """Open and recover; raises SpoolError, and then holds nothing open."""
         self.store = Store(data_dir)
         self._reserve_bytes = reserve_bytes
         self._high_water_percent = high_water_percent
@@ -62,9 +62,12 @@ class Spool:
     def use_router(self, router: Router) -> None:
         """Route by a new configuration from now on, and what had no destination until now."""
         self._router = router
-        self.committer.change(
-            lambda ledger: [ledger.require(h.seq, h.state, router(h.instance)) for h in ledger.unrouted()]
-        )
+
+        def route_again(ledger: Ledger) -> None:
+            for held in ledger.unrouted():
+                ledger.require(held.seq, held.state, router(held.instance))
+
+        self.committer.change(route_again)
         self.hint()
 
     def _adopt_after_fault(self) -> None:
@@ -149,14 +152,16 @@ class Spool:
 
     def retire(self, helds: list[Held]) -> None:
         """Give up the files of released instances: marked durably first, then removed, then forgotten."""
-        self.committer.change(lambda ledger: ledger.retire([held.seq for held in helds]))
-        self.committer.change(lambda ledger: finish_retiring(self.store, ledger, self.reader))
+        seqs = [held.seq for held in helds]
+        self.committer.change(lambda ledger: ledger.retire(seqs))
+        try:
+            remove_files(self.store, ((held.shelf, held.instance.object_id) for held in helds))
+        except OSError as error:
+            raise SpoolError(f"retired files could not be removed: {error.strerror}") from error
+        self.committer.change(lambda ledger: ledger.forget(seqs))
 
     def close(self) -> None:
         """Close the ledger and let another process in; the committer must have ended."""
         self.reader.close()
         self._ledger.close()
         os.close(self._lock)
-
-
-Destinations = Mapping[str, int]
