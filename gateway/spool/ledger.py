@@ -285,7 +285,8 @@ class Ledger:
         changed = 0
         for seq in seqs:
             changed += self._db.execute(
-                "UPDATE delivery SET next_attempt_at = 0 WHERE seq = ? AND state = ? AND destination = ifnull(?, destination)",
+                "UPDATE delivery SET next_attempt_at = 0 "
+                "WHERE seq = ? AND state = ? AND destination = ifnull(?, destination)",
                 (seq, Delivery.QUEUED, destination),
             ).rowcount
         return changed

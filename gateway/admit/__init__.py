@@ -1,0 +1,1 @@
+"""Judgement about senders: who may speak to us. Pure."""

@@ -1,0 +1,56 @@
+"""Who may open an association (PS3.8 9.3.4, PS3.15 for what this is not: an AE title is a name, no proof)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from gateway.config.schema import AdmitSettings, ModalitySettings
+from gateway.spool.capacity import Room
+
+
+class Objection(StrEnum):
+    """Why an association is not taken."""
+
+    CALLED_AE_TITLE = "called AE title not recognised"
+    SENDER = "calling AE title or address not recognised"
+    NO_ROOM = "no room on the disk"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def is_modality(modality: ModalitySettings, calling_ae_title: str, address: str) -> bool:
+    """True when every feature that the entry names is there; AE titles compare without outer spaces (PS3.5 6.2)."""
+    if modality.ae_title is not None and modality.ae_title.strip() != calling_ae_title.strip():
+        return False
+    if modality.address is None:
+        return True
+    seen = _address(address)
+    return seen is not None and seen in ip_network(modality.address, strict=False)
+
+
+def objection(
+    settings: AdmitSettings,
+    modalities: list[ModalitySettings],
+    called_ae_titles: list[str],
+    *,
+    calling: str,
+    called: str,
+    address: str,
+    room: Room,
+) -> Objection | None:
+    """Return why this association is not taken, or None; permanent reasons win over transient ones."""
+    if called_ae_titles and called.strip() not in [title.strip() for title in called_ae_titles]:
+        return Objection.CALLED_AE_TITLE
+    if settings.unknown_senders == "reject" and not any(is_modality(m, calling, address) for m in modalities):
+        return Objection.SENDER
+    if room is not Room.OPEN:
+        return Objection.NO_ROOM
+    return None
