@@ -49,7 +49,7 @@ def _files(store: Store) -> dict[str, tuple[str, int]]:
 def remove_parts(store: Store) -> int:
     """Remove what was never whole; return how many."""
     parts = list(store.parts.iterdir())
-    for part in parts:
+    for part in [*parts, *store.renditions.iterdir()]:
         part.unlink()
     return len(parts)
 

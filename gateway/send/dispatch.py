@@ -1,0 +1,309 @@
+"""Lanes: one per destination, a few couriers each. The only place where spool, prepare and a courier meet.
+
+Who is to blame decides who waits (contract D9): an ill destination makes its whole lane wait behind one probe, a
+refused instance is HELD alone and the rest goes on. Nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.config.schema import DestinationSettings
+from gateway.model.errors import CustodyRot, PrepareError, SpoolError
+from gateway.model.lifecycle import DeliveryEvent
+from gateway.model.verdict import Blame, Outcome, Verdict
+from gateway.send.backoff import next_delay_s
+from gateway.send.courier import Consignment, Courier
+from gateway.spool.ledger import Claim, Held
+from gateway.spool.spool import Spool
+
+log = logging.getLogger("gateway.send")
+
+CLAIMS_PER_COURIER = 8
+IDLE_WAIT_S = 0.5
+"""The wake-up is only a hint: what is due by the clock is found by looking this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A derived form of an instance, in a file of its own."""
+
+    path: Path
+    transfer_syntax_uid: str
+    sha256: str
+    length: int
+
+
+Render = Callable[[Held, frozenset[str]], Rendition | None]
+"""Makes the same instance in one of the given Transfer Syntaxes; None when none serves; raises PrepareError."""
+
+
+@dataclass
+class Health:
+    """How a destination is."""
+
+    ill_since: float = 0.0
+    """Monotonic time; 0 when it is well."""
+    retry_at: float = 0.0
+    attempts: int = 0
+    reason: str = ""
+    delivered: int = 0
+    probing: bool = field(default=False, repr=False)
+
+    @property
+    def ill(self) -> bool:
+        """True while the lane waits behind one probe."""
+        return self.ill_since > 0
+
+
+class Lane:
+    """All deliveries to one destination."""
+
+    def __init__(
+        self, settings: DestinationSettings, spool: Spool, make_courier: Callable[[], Courier], render: Render
+    ) -> None:
+        self.settings = settings
+        self.health = Health()
+        self._spool = spool
+        self._make_courier = make_courier
+        self._render = render
+        self._lock = threading.Lock()
+        self._refilling = threading.Lock()
+        self._ready: deque[Claim] = deque()
+        self._in_hand: set[int] = set()
+        """Instances this process has claimed and not yet written down the end of."""
+        self._unrecorded: list[tuple[Claim, Verdict, float]] = []
+
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self.settings.name
+
+    def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Be one courier of this lane until stopped."""
+        courier = self._make_courier()
+        busy_at = time.monotonic()
+        try:
+            while not stop.is_set():
+                beat()
+                if self.health.ill and not self._probe_if_due(courier):
+                    courier.close()
+                    stop.wait(IDLE_WAIT_S)
+                    continue
+                claim = self._next()
+                if claim is not None:
+                    self._carry(courier, claim, beat)
+                    busy_at = time.monotonic()
+                    continue
+                if time.monotonic() - busy_at > getattr(self.settings, "linger_s", 0.0):
+                    courier.close()
+                with self._spool.work:
+                    self._spool.work.wait(IDLE_WAIT_S)
+        finally:
+            courier.close()
+            self._give_back()
+
+    def _next(self) -> Claim | None:
+        self._record_late()
+        with self._lock:
+            if self._ready:
+                return self._ready.popleft()
+        if not self._refilling.acquire(blocking=False):
+            return None
+        try:
+            limit = CLAIMS_PER_COURIER * self.settings.associations + len(self._in_hand)
+            claims = self._spool.claim(self.name, limit, self.settings.retry_ceiling_s)
+        except SpoolError:
+            return None  # the committer has said so; delivery goes on when the ledger can be asked again
+        finally:
+            self._refilling.release()
+        with self._lock:
+            fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
+            self._in_hand.update(claim.held.seq for claim in fresh)
+            self._ready.extend(fresh)
+            return self._ready.popleft() if self._ready else None
+
+    def _offers(self, claim: Claim) -> list[tuple[str, str]]:
+        with self._lock:
+            helds = [claim.held, *(waiting.held for waiting in self._ready)]
+        return [(held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds]
+
+    def _carry(self, courier: Courier, claim: Claim, beat: Callable[[], None]) -> None:
+        """Deliver one instance and write down what became of it."""
+        held, started = claim.held, time.monotonic()
+        try:
+            courier.prepare(self._offers(claim))
+            verdict = courier.deliver(self._original(held, beat))
+            if verdict.syntax_refused:
+                verdict = self._carry_rendition(courier, held, verdict, beat)
+        except CustodyRot as rot:
+            self._quarantine(held, rot)
+            return
+        delay_s = self._delay_after(claim, verdict)
+        log.log(
+            logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,
+            "%s object=%s dest=%s ms=%d bytes=%d code=0x%04X reason=%r",
+            "delivered" if verdict.outcome is Outcome.ACCEPTED else verdict.outcome.value,
+            held.instance.object_id,
+            self.name,
+            (time.monotonic() - started) * 1000,
+            held.instance.length,
+            verdict.code,
+            verdict.text,
+        )
+        self._record(claim, verdict, delay_s)
+
+    def _original(self, held: Held, beat: Callable[[], None]) -> Consignment:
+        instance = held.instance
+
+        def body() -> Iterator[bytes]:
+            for block in self._spool.body(held):
+                beat()
+                yield block
+
+        return Consignment(
+            instance.object_id,
+            instance.sop_class_uid,
+            instance.sop_instance_uid,
+            instance.header.study_instance_uid,
+            instance.transfer_syntax_uid,
+            instance.length,
+            body,
+        )
+
+    def _carry_rendition(self, courier: Courier, held: Held, refusal: Verdict, beat: Callable[[], None]) -> Verdict:
+        """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
+        accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
+        try:
+            for _ in self._spool.body(held):  # a rendition of rotten bytes would carry a good hash
+                beat()
+            rendition = self._render(held, accepted)
+        except PrepareError as error:
+            return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
+        if rendition is None:
+            return refusal
+        original = self._original(held, beat)
+
+        def body() -> Iterator[bytes]:
+            for block in self._spool.store.derived_body(rendition.path, rendition.sha256):
+                beat()
+                yield block
+
+        try:
+            return courier.deliver(
+                Consignment(
+                    original.object_id,
+                    original.sop_class_uid,
+                    original.sop_instance_uid,
+                    original.study_instance_uid,
+                    rendition.transfer_syntax_uid,
+                    rendition.length,
+                    body,
+                )
+            )
+        finally:
+            rendition.path.unlink(missing_ok=True)
+
+    def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
+        """Judge the destination's health by a verdict; return how long this instance waits."""
+        first_s, ceiling_s = self.settings.retry_first_s, self.settings.retry_ceiling_s
+        if verdict.outcome is Outcome.ACCEPTED:
+            with self._lock:
+                self.health.delivered += 1
+                self.health.attempts = 0
+                self._well()
+            return 0.0
+        if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
+            return self._fall_ill(verdict.text)
+        return next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
+
+    def _fall_ill(self, reason: str) -> float:
+        with self._lock:
+            health, now = self.health, time.monotonic()
+            if health.retry_at <= now:  # couriers that fail together count as one failure
+                delay_s = next_delay_s(
+                    health.attempts, self.settings.retry_first_s, self.settings.retry_ceiling_s, random.random()
+                )
+                health.attempts += 1
+                health.retry_at = now + delay_s
+            if not health.ill:
+                health.ill_since = now
+                log.warning("destination_ill dest=%s reason=%r", self.name, reason)
+            health.reason = reason
+            delay_s = max(0.0, health.retry_at - now)
+        self._give_back()
+        return delay_s
+
+    def _well(self) -> None:
+        if self.health.ill:
+            log.warning("destination_well dest=%s", self.name)
+        self.health.ill_since, self.health.reason = 0.0, ""
+
+    def _probe_if_due(self, courier: Courier) -> bool:
+        """Ask an ill destination when its time has come, one courier for all; return whether it is well."""
+        with self._lock:
+            if self.health.probing or time.monotonic() < self.health.retry_at:
+                return False
+            self.health.probing = True
+        try:
+            verdict = courier.probe()
+            if verdict.outcome is Outcome.ACCEPTED:
+                with self._lock:
+                    self._well()
+                return True
+            self._fall_ill(verdict.text)
+            return False
+        finally:
+            with self._lock:
+                self.health.probing = False
+
+    def retry_now(self) -> None:
+        """Let the next probe be at once: a person asked for it."""
+        with self._lock:
+            self.health.retry_at = 0.0
+
+    def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
+        try:
+            self._spool.record(claim, verdict, delay_s)
+        except SpoolError:  # kept in hand, so that it is not sent again, until the ledger can be written
+            with self._lock:
+                self._unrecorded.append((claim, verdict, delay_s))
+            return
+        with self._lock:
+            self._in_hand.discard(claim.held.seq)
+
+    def _record_late(self) -> None:
+        with self._lock:
+            if not self._unrecorded or self._spool.committer.fault:
+                return
+            late, self._unrecorded = self._unrecorded, []
+        for claim, verdict, delay_s in late:
+            self._record(claim, verdict, delay_s)
+
+    def _quarantine(self, held: Held, rot: CustodyRot) -> None:
+        log.error("custody_rot object=%s reason=%s", held.instance.object_id, rot.detail)
+        try:
+            self._spool.quarantine(held, rot.detail)
+        except SpoolError as error:
+            log.error("quarantine_failed object=%s reason=%s", held.instance.object_id, error.detail)
+        with self._lock:
+            self._in_hand.discard(held.seq)
+
+    def _give_back(self) -> None:
+        """Put claims that nobody has begun back into the queue."""
+        with self._lock:
+            seqs = [claim.held.seq for claim in self._ready]
+            self._ready.clear()
+            self._in_hand.difference_update(seqs)
+        if seqs:
+            try:
+                self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
+            except SpoolError:
+                return  # the next start puts them back
