@@ -396,6 +396,14 @@ class LedgerReader:
             counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["n"]
         return counts
 
+    def unrouted_count(self) -> int:
+        """Return how many instances in custody have no destination."""
+        sql = (
+            "SELECT count(*) AS n FROM instance WHERE state = ? "
+            "AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = instance.seq)"
+        )
+        return int(self._all(sql, Custody.IN_CUSTODY)[0]["n"])
+
     def oldest_waiting(self, destination: str) -> float | None:
         """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
         rows = self._all(

@@ -1,0 +1,130 @@
+"""What the control socket can be asked: each action is a function from a request to a plain answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gateway import __version__
+from gateway.arrive.part10_file import take
+from gateway.control import Action
+from gateway.model.errors import GatewayError, Refused
+from gateway.model.instance import Door, Origin
+from gateway.model.lifecycle import Delivery, DeliveryEvent
+from gateway.report import delivery_rows, instance_page, report
+from gateway.send.couriers import COURIERS
+from gateway.spool.ledger import Ledger
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+
+def _seqs(gateway: Gateway, request: Mapping[str, Any], states: list[Delivery]) -> list[int]:
+    """Return the instances a request names: by the beginning of their object id, or all in given states."""
+    names = request.get("objects") or []
+    if not names:
+        return gateway.spool.reader.seqs(states, request.get("destination"))
+    found = []
+    for name in names:
+        held = gateway.spool.reader.get(str(name))
+        if len(held) != 1:
+            raise GatewayError(f"{len(held)} objects begin with '{name}'", hint="see `dicom-gateway queue list`")
+        found.append(held[0].seq)
+    return found
+
+
+def _operate(gateway: Gateway, request: Mapping[str, Any], event: DeliveryEvent, states: list[Delivery]) -> int:
+    seqs, destination = _seqs(gateway, request, states), request.get("destination")
+    return gateway.spool.change(lambda ledger: ledger.operate(seqs, destination, event))
+
+
+def _retry(gateway: Gateway, request: Mapping[str, Any]) -> int:
+    seqs, destination = _seqs(gateway, request, [Delivery.QUEUED, Delivery.HELD]), request.get("destination")
+
+    def again(ledger: Ledger) -> int:
+        released = ledger.operate(seqs, destination, DeliveryEvent.RELEASED_BY_OPERATOR)
+        return max(released, ledger.retry_now(seqs, destination))
+
+    changed = gateway.spool.change(again)
+    for name, lane in gateway.lanes.items():
+        if destination in (None, name):
+            lane.retry_now()
+    return changed
+
+
+def _import(gateway: Gateway, fds: list[int]) -> list[dict[str, Any]]:
+    """Take custody of files that came as descriptors; one answer per file, in order."""
+    answers: list[dict[str, Any]] = []
+    for fd in fds:
+        with os.fdopen(os.dup(fd), "rb") as file:
+            try:
+                taken = take(gateway.reception, file, Origin(Door.IMPORT))
+            except Refused as refusal:
+                answers.append({"taken": False, "status": refusal.status, "reason": refusal.detail})
+                continue
+        receipt = taken.receipt
+        answers.append(
+            {
+                "taken": True,
+                "object_id": receipt.object_id,
+                "duplicate": receipt.duplicate,
+                "conflict": receipt.conflict,
+            }
+        )
+    return answers
+
+
+def _echo(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
+    lane = gateway.lanes.get(str(request["destination"]))
+    if lane is None:
+        raise GatewayError(f"no destination '{request['destination']}'", hint=f"known: {', '.join(gateway.lanes)}")
+    courier = COURIERS[lane.settings.kind](lane.settings, gateway.settings.gateway.ae_title)
+    started = time.monotonic()
+    try:
+        verdict = courier.probe()
+    finally:
+        courier.close()
+    return {
+        "destination": lane.name,
+        "outcome": verdict.outcome.value,
+        "text": verdict.text,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _status(gateway: Gateway) -> dict[str, Any]:
+    answer = report(gateway.spool.reader, gateway.spool.capacity())
+    answer["running"] = True
+    answer["version"] = __version__
+    answer["uptime_s"] = round(time.monotonic() - gateway.started_at, 1)
+    answer["ledger_fault"] = gateway.spool.committer.fault
+    answer["listeners"] = [
+        {"port": listener.port, "associations": listener.associations} for listener in gateway.listeners
+    ]
+    for name, lane in gateway.lanes.items():
+        health = lane.health
+        row = answer["destinations"].setdefault(name, {})
+        row["well"] = not health.ill
+        row["reason"] = health.reason
+        row["retry_in_s"] = max(0.0, round(health.retry_at - time.monotonic(), 1)) if health.ill else 0.0
+    return answer
+
+
+def actions(gateway: Gateway) -> dict[str, Action]:
+    """Return every action by name."""
+    reader = gateway.spool.reader
+    held, queued = [Delivery.HELD], [Delivery.QUEUED]
+    return {
+        "status": lambda request, fds: _status(gateway),
+        "queue_list": lambda request, fds: delivery_rows(reader, request),
+        "queue_show": lambda request, fds: instance_page(reader, str(request["object"])),
+        "queue_retry": lambda request, fds: _retry(gateway, request),
+        "queue_hold": lambda request, fds: _operate(gateway, request, DeliveryEvent.HELD_BY_OPERATOR, queued),
+        "queue_release": lambda request, fds: _operate(gateway, request, DeliveryEvent.RELEASED_BY_OPERATOR, held),
+        "import": lambda request, fds: _import(gateway, fds),
+        "echo": lambda request, fds: _echo(gateway, request),
+        "inventory": lambda request, fds: list(reader.inventory()),
+        "reload": lambda request, fds: gateway.request_reload(),
+    }

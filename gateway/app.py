@@ -1,0 +1,193 @@
+"""Composition root: the only file that knows every room. Builds, wires, starts, reloads and stops them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from gateway.actions import actions
+from gateway.arrive.drop_folder import DropFolder
+from gateway.arrive.reception import Reception
+from gateway.arrive.store_scp import StoreScp
+from gateway.config.load import load
+from gateway.config.schema import DestinationSettings, ListenerSettings, Settings
+from gateway.control import ControlServer, socket_path
+from gateway.dicom.listener import Listener
+from gateway.identity.tls import server_context
+from gateway.model.errors import ConfigError, SpoolError
+from gateway.prepare.worker import Renderer
+from gateway.retire import sweeper
+from gateway.route.rules import destinations_of
+from gateway.send.couriers import COURIERS
+from gateway.send.dispatch import Lane
+from gateway.spool.spool import Spool
+from gateway.supervisor import Supervisor
+
+log = logging.getLogger("gateway.app")
+
+STOP_S = 8.0
+"""All rooms together; systemd and people expect a stop within 10 s."""
+
+
+class Gateway:
+    """One running gateway."""
+
+    def __init__(self, settings: Settings, config_path: Path | None, notify: Callable[[str], None]) -> None:
+        """Take the spool and bind every port; raises SpoolError, ConfigError, IdentityError, holding nothing then."""
+        self.settings = settings
+        self.started_at = time.monotonic()
+        self._config_path = config_path
+        self._reload = threading.Event()
+        self.supervisor = Supervisor(notify)
+        spool = settings.spool
+        self.spool = Spool(
+            settings.gateway.data_dir,
+            spool.reserve_bytes,
+            spool.high_water_percent,
+            lambda instance: destinations_of(self.settings, instance),
+        )
+        self.reception = Reception(self.spool, settings.admit.max_object_bytes)
+        self._renderer = Renderer(self.spool.store.renditions)
+        self.lanes: dict[str, Lane] = {}
+        self.listeners: list[Listener] = []
+        try:
+            self.listeners = [self._listener(listener) for listener in settings.listener]
+            path = socket_path(settings.gateway.data_dir, settings.gateway.control_socket)
+            self._control = ControlServer(path, actions(self), self.supervisor.spawn)
+        except BaseException:
+            for listener in self.listeners:
+                listener.close()
+            self.spool.close()
+            raise
+
+    def _listener(self, listener: ListenerSettings) -> Listener:
+        door = StoreScp(listener, lambda: self.settings, self.spool, self.reception)
+        return Listener(
+            listener.address,
+            listener.port,
+            door,
+            self.supervisor.spawn,
+            max_pdu_bytes=listener.max_pdu_bytes,
+            idle_timeout_s=listener.idle_timeout_s,
+            max_associations=listener.max_associations,
+            max_per_address=listener.max_associations_per_address,
+            tls_context=server_context(listener.tls) if listener.tls else None,
+        )
+
+    def start(self) -> None:
+        """Let every room begin; the committer first, the doors last."""
+        room = self.supervisor.room
+        room("spool", self.spool.committer.run)
+        for destination in self.settings.destination:
+            self._open_lane(destination)
+        room("retire", lambda stop, beat: sweeper.run(self.spool, self._retention_days, stop, beat))
+        room("control", self._control.run)
+        for folder in self.settings.folder:
+            room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
+        for listener in self.listeners:
+            room(f"arrive:{listener.port}", listener.run)
+        room("reload", self._reload_when_asked)
+        log.info("started id=%s ports=%s", self.settings.gateway.id, [listener.port for listener in self.listeners])
+
+    def _retention_days(self) -> float:
+        return self.settings.spool.retention_days
+
+    def _open_lane(self, destination: DestinationSettings) -> None:
+        calling = self.settings.gateway.ae_title
+        lane = Lane(
+            destination,
+            self.spool,
+            lambda: COURIERS[destination.kind](destination, calling),
+            self._renderer.render,
+        )
+        self.lanes[destination.name] = lane
+        for number in range(destination.associations):
+            self.supervisor.room(f"send:{destination.name}:{number}", lane.run)
+
+    def request_reload(self) -> None:
+        """Read the configuration again soon; safe in a signal handler."""
+        self._reload.set()
+
+    def _reload_when_asked(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        while not stop.wait(0.2):
+            beat()
+            if self._reload.is_set():
+                self._reload.clear()
+                self.reload()
+
+    def reload(self) -> None:
+        """Use the configuration file as it is now, or go on with the old one when it is bad."""
+        if self._config_path is None:
+            return
+        try:
+            new = load(self._config_path).settings
+            self._build_couriers_once(new)
+        except ConfigError as error:
+            log.error("reload_refused reason=%s", error.detail)
+            return
+        old, self.settings = self.settings, new
+        for fixed in ("gateway", "listener", "folder"):
+            if getattr(old, fixed) != getattr(new, fixed):
+                log.warning("reload_needs_restart table=%s", fixed)
+        before = {destination.name: destination for destination in old.destination}
+        after = {destination.name: destination for destination in new.destination}
+        for name in before:
+            if after.get(name) != before[name]:
+                self.supervisor.finish(f"send:{name}:", STOP_S)
+                del self.lanes[name]
+        for name, destination in after.items():
+            if before.get(name) != destination:
+                self._open_lane(destination)
+        self.spool.use_router(lambda instance: destinations_of(self.settings, instance))
+        log.info("reloaded destinations=%d routes=%d", len(new.destination), len(new.route))
+
+    def _build_couriers_once(self, settings: Settings) -> None:
+        """Find out before the old lanes end whether certificates of the new ones can be used."""
+        for destination in settings.destination:
+            COURIERS[destination.kind](destination, settings.gateway.ae_title).close()
+
+    def status_line(self) -> str:
+        """Return one line for systemd."""
+        ill = [name for name, lane in self.lanes.items() if lane.health.ill]
+        if self.spool.committer.fault:
+            return f"ledger fault: {self.spool.committer.fault}"
+        return f"waiting behind: {', '.join(ill)}" if ill else "all destinations well"
+
+    def stop(self) -> None:
+        """End in order: doors first, the committer last, so that what was begun can still be written down."""
+        deadline = time.monotonic() + STOP_S
+        for prefix, share in (("arrive", 0.6), ("send", 0.6), ("retire", 0.5), ("control", 0.5), ("reload", 0.5)):
+            self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
+        for listener in self.listeners:
+            listener.close()
+        self._control.close()
+        if self.supervisor.finish("spool", max(1.0, deadline - time.monotonic())):
+            self.spool.close()
+        log.info("stopped")
+
+
+def serve(settings: Settings, config_path: Path | None, notify: Callable[[str], None]) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit code."""
+    gateway = Gateway(settings, config_path, notify)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            gateway.request_reload()
+        else:
+            gateway.supervisor.end()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    gateway.start()
+    gateway.supervisor.watch(gateway.status_line)
+    try:
+        gateway.stop()
+    except SpoolError as error:
+        log.error("stop_unclean reason=%s", error.detail)
+        return error.exit_code
+    return gateway.supervisor.exit_code
