@@ -54,7 +54,7 @@ def _retry(gateway: Gateway, request: Mapping[str, Any]) -> int:
     return changed
 
 
-def _import(gateway: Gateway, fds: list[int]) -> list[dict[str, Any]]:
+def import_fds(gateway: Gateway, fds: list[int]) -> list[dict[str, Any]]:
     """Take custody of files that came as descriptors; one answer per file, in order."""
     answers: list[dict[str, Any]] = []
     for fd in fds:
@@ -123,7 +123,7 @@ def actions(gateway: Gateway) -> dict[str, Action]:
         "queue_retry": lambda request, fds: _retry(gateway, request),
         "queue_hold": lambda request, fds: _operate(gateway, request, DeliveryEvent.HELD_BY_OPERATOR, queued),
         "queue_release": lambda request, fds: _operate(gateway, request, DeliveryEvent.RELEASED_BY_OPERATOR, held),
-        "import": lambda request, fds: _import(gateway, fds),
+        "import": lambda request, fds: import_fds(gateway, fds),
         "echo": lambda request, fds: _echo(gateway, request),
         "inventory": lambda request, fds: list(reader.inventory()),
         "reload": lambda request, fds: gateway.request_reload(),

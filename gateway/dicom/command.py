@@ -1,0 +1,84 @@
+"""DIMSE command sets (PS3.7 6.3, Annex E): always Implicit VR Little Endian, read bounded, written in order."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from gateway.dicom.negotiation import Malformed
+
+C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
+RESPONSE = 0x8000
+NO_DATA_SET = 0x0101
+MAX_COMMAND_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a request says."""
+
+    field: int
+    message_id: int
+    has_data_set: bool
+    affected_sop_class_uid: str
+    affected_sop_instance_uid: str
+    priority: int
+
+
+def read_command(body: bytes) -> Command:
+    """Read a command set; raises Malformed."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 8 <= len(body):
+        group, element, length = struct.unpack_from("<HHI", body, at)
+        if length > len(body) - at - 8:
+            raise Malformed("a command element is longer than the command")
+        if group == 0:
+            found[element] = body[at + 8 : at + 8 + length]
+        at += 8 + length
+
+    def number(element: int, default: int | None = None) -> int:
+        value = found.get(element, b"")
+        if len(value) < 2:
+            if default is None:
+                raise Malformed("the command lacks an element")
+            return default
+        return int(struct.unpack_from("<H", value)[0])
+
+    def uid(element: int) -> str:
+        return found.get(element, b"").decode("latin-1").strip("\0 ")
+
+    return Command(
+        number(0x0100),
+        number(0x0110, 0),
+        number(0x0800, NO_DATA_SET) != NO_DATA_SET,
+        uid(0x0002) or uid(0x0003),
+        uid(0x1000) or uid(0x1001),
+        number(0x0700, 0),
+    )
+
+
+def _element(number: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", 0, number, len(value)) + value
+
+
+def _padded(text: str, pad: bytes) -> bytes:
+    value = text.encode("latin-1", "replace")
+    return value + pad * (len(value) % 2)
+
+
+def response_pdu(context_id: int, request: Command, status: int, comment: str = "") -> bytes:
+    """Return the P-DATA-TF PDU with the response to a request; `comment` says why, to the peer's log (LO, 64)."""
+    elements = [
+        _element(0x0002, _padded(request.affected_sop_class_uid, b"\0")) if request.affected_sop_class_uid else b"",
+        _element(0x0100, struct.pack("<H", request.field | RESPONSE)),
+        _element(0x0120, struct.pack("<H", request.message_id)),
+        _element(0x0800, struct.pack("<H", NO_DATA_SET)),
+        _element(0x0900, struct.pack("<H", status)),
+        _element(0x0902, _padded(comment[:64], b" ")) if comment else b"",
+    ]
+    if request.affected_sop_instance_uid:
+        elements.append(_element(0x1000, _padded(request.affected_sop_instance_uid, b"\0")))
+    body = b"".join(elements)
+    body = _element(0x0000, struct.pack("<I", len(body))) + body
+    return struct.pack(">BBIIBB", 0x04, 0, len(body) + 6, len(body) + 2, context_id, 0x03) + body
