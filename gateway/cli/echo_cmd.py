@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import click
-from gateway.cli.context import print_json
 
+from gateway.cli.context import print_json
 from gateway.cli.local import ask_service, settings_of
 from gateway.config.schema import Settings
 from gateway.model.errors import GatewayError, NotRunning

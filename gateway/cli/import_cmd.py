@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from gateway.cli.context import print_json
 
+from gateway.cli.context import print_json
 from gateway.cli.local import ask_service, settings_of
 from gateway.config.schema import Settings
 from gateway.control import MAX_FDS

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+
 from gateway.cli.context import config_path
 from gateway.config.load import load
-
 from gateway.config.schema import Settings
 from gateway.control import ask, socket_path
 from gateway.model.errors import NotRunning, SpoolError

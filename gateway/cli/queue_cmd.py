@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from gateway.cli.context import echo_table, print_json
 
+from gateway.cli.context import echo_table, print_json
 from gateway.cli.local import ask_service, ledger_of, settings_of
 from gateway.model.errors import GatewayError, NotRunning
 from gateway.model.lifecycle import Delivery

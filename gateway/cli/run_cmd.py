@@ -7,6 +7,7 @@ import sys
 
 import click
 import sdnotify
+
 from gateway.cli.context import config_path
 from gateway.config.load import load
 

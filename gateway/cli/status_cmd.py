@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from gateway.cli.context import echo_table, print_json
 
+from gateway.cli.context import echo_table, print_json
 from gateway.cli.local import ask_service, ledger_of, settings_of
 from gateway.model.errors import NotRunning
 from gateway.report import report

@@ -1,0 +1,74 @@
+"""The command line. Thin: parse, call, print. A command's module is imported only when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from gateway import __version__
+from gateway.model.errors import GatewayError
+
+COMMANDS = {
+    "demo": ("gateway.cli.demo_cmd:demo", "Gateway, scanner and archive on this machine; proves that all arrives."),
+    "init": ("gateway.cli.init_cmd:init", "Write a commented configuration file."),
+    "run": ("gateway.cli.run_cmd:run", "Run the gateway in the foreground."),
+    "config": ("gateway.cli.config_cmd:config", "Check and show the configuration."),
+    "doctor": ("gateway.cli.doctor_cmd:doctor", "Look for what would keep the gateway from its work."),
+    "status": ("gateway.cli.status_cmd:status", "Show what is here and what waits."),
+    "queue": ("gateway.cli.queue_cmd:queue", "Look at deliveries; hold, release, retry, export."),
+    "import": ("gateway.cli.import_cmd:import_", "Take custody of files."),
+    "echo": ("gateway.cli.echo_cmd:echo", "Verify one destination."),
+    "emulate": ("gateway.cli.emulate_cmd:emulate", "Emulate a scanner or an archive."),
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dicom-gateway")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="DICOM_GATEWAY_CONFIG",
+    default=Path("/etc/dicom-gateway/gateway.toml"),
+    show_default=True,
+    help="Configuration file.",
+)
+def cli(config: Path) -> None:
+    """DICOM edge gateway: custody beside the scanner, delivery to the archive."""
+
+
+def main() -> None:
+    """Run one command; a fault of ours ends with its own exit code, and says the cause and the fix."""
+    try:
+        cli(prog_name="dicom-gateway", standalone_mode=True)
+    except GatewayError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `… | head`: nothing of ours is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
