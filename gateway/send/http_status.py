@@ -1,0 +1,30 @@
+"""What an HTTP status of a STOW-RS service means for us: one table (PS3.18 table 10.5.3-1, RFC 9110)."""
+
+from __future__ import annotations
+
+from gateway.model.verdict import Blame, Outcome, Verdict
+
+D, R = Outcome.DEFERRED, Outcome.REFUSED
+
+STATUS: dict[int, tuple[Outcome, Blame, str]] = {
+    400: (R, Blame.INSTANCE, "the service says the request is malformed"),
+    401: (D, Blame.DESTINATION, "the service does not know us: check credentials or client certificate"),
+    403: (D, Blame.DESTINATION, "the service does not authorise us"),
+    404: (D, Blame.DESTINATION, "no such resource: check the url of the destination"),
+    405: (D, Blame.DESTINATION, "the resource takes no POST: check the url of the destination"),
+    407: (D, Blame.DESTINATION, "a proxy asks for credentials"),
+    408: (D, Blame.DESTINATION, "the service waited too long for us"),
+    409: (R, Blame.INSTANCE, "the service refused the instance"),
+    413: (R, Blame.INSTANCE, "the instance is too large for the service"),
+    415: (R, Blame.INSTANCE, "the service does not take this media type or Transfer Syntax"),
+    421: (D, Blame.DESTINATION, "the request reached a server that is not responsible"),
+    422: (R, Blame.INSTANCE, "the service cannot process the instance"),
+    429: (D, Blame.DESTINATION, "the service asks for patience"),
+    507: (D, Blame.DESTINATION, "the service is out of storage"),
+}
+
+
+def verdict_of_http(status: int) -> Verdict:
+    """Return what a status other than success means; server errors and what we do not know wait."""
+    outcome, blame, text = STATUS.get(status, (D, Blame.DESTINATION, "the service failed"))
+    return Verdict(outcome, blame, status, f"{text} (HTTP {status})", syntax_refused=status == 415)
