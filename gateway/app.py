@@ -52,7 +52,7 @@ class Gateway:
             lambda instance: destinations_of(self.settings, instance),
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
-        self._renderer = Renderer(self.spool.store.renditions)
+        self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
         self.lanes: dict[str, Lane] = {}
         self.listeners: list[Listener] = []
         try:
@@ -166,6 +166,7 @@ class Gateway:
         for listener in self.listeners:
             listener.close()
         self._control.close()
+        self._renderer.close()
         if self.supervisor.finish("spool", max(1.0, deadline - time.monotonic())):
             self.spool.close()
         log.info("stopped")

@@ -13,12 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gateway.config.schema import DestinationSettings
 from gateway.model.errors import CustodyRot, PrepareError, SpoolError
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict
+from gateway.prepare.recipe import Rendition
 from gateway.send.backoff import next_delay_s
 from gateway.send.courier import Consignment, Courier
 from gateway.spool.ledger import Claim, Held
@@ -29,16 +29,6 @@ log = logging.getLogger("gateway.send")
 CLAIMS_PER_COURIER = 8
 IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """A derived form of an instance, in a file of its own."""
-
-    path: Path
-    transfer_syntax_uid: str
-    sha256: str
-    length: int
 
 
 Render = Callable[[Held, frozenset[str]], Rendition | None]

@@ -219,6 +219,18 @@ class Store:
             pass
         return instance
 
+    def export(self, shelf: str, object_id: str, sha256: str, target: Path) -> None:
+        """Copy an object, without our label, to a new Part 10 file; raises CustodyRot, OSError."""
+        path = self.path_of(shelf, object_id)
+        with open(path, "rb") as file:
+            meta = part10.read_meta(file)
+        part = target.with_name(target.name + ".part")
+        with open(part, "xb") as copy:
+            copy.write(part10.meta_bytes(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid))
+            for block in self.body(path, sha256):
+                copy.write(block)
+        os.rename(part, target)
+
     def set_aside(self, path: Path) -> None:
         """Move a file that proves nothing to the quarantine folder, which no code deletes from."""
         os.rename(path, self.quarantine / path.name)

@@ -1,0 +1,85 @@
+"""Renditions are made in processes of their own, with limits: they see hostile input, and hold the interpreter long."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import resource
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from gateway.dicom.part10 import read_meta
+from gateway.model.errors import CustodyRot, PrepareError
+from gateway.prepare.recipe import Rendition, target_syntax
+from gateway.prepare.reencode import reencode
+from gateway.spool.ledger import Held
+
+log = logging.getLogger("gateway.prepare")
+
+WORKERS = 2
+MEMORY_BYTES = 1 << 30
+DEADLINE_S = 600.0
+_PR_SET_PDEATHSIG = 1
+
+
+def _confine() -> None:
+    """Limit this worker; it dies with its parent, and leaves Ctrl-C to it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Renderer:
+    """Makes renditions; its processes are started when the first is wanted."""
+
+    def __init__(self, folder: Path, path_of: Callable[[Held], Path]) -> None:
+        self._folder = folder
+        self._path_of = path_of
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def _workers(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                context = multiprocessing.get_context("forkserver")
+                self._pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_confine)
+            return self._pool
+
+    def render(self, held: Held, accepted: frozenset[str]) -> Rendition | None:
+        """Make the instance in one of the accepted Transfer Syntaxes; None when none serves; raises PrepareError."""
+        target = target_syntax(held.instance.transfer_syntax_uid, accepted)
+        if target is None:
+            return None
+        path = self._path_of(held)
+        out = self._folder / f"{held.instance.object_id}.{target}"
+        try:
+            with open(path, "rb") as file:
+                offset = read_meta(file).dataset_offset
+        except (OSError, ValueError) as error:
+            raise CustodyRot("the object cannot be read") from error
+        workers = self._workers()
+        try:
+            future = workers.submit(reencode, path, offset, held.instance.transfer_syntax_uid, target, out)
+            sha256, length = future.result(DEADLINE_S)
+        except PrepareError:
+            out.unlink(missing_ok=True)
+            raise
+        except (BrokenProcessPool, TimeoutError, MemoryError, RuntimeError, ValueError) as error:
+            self.close()
+            out.unlink(missing_ok=True)
+            log.error("worker_lost object=%s reason=%s", held.instance.object_id, type(error).__name__)
+            raise PrepareError("the worker did not finish") from error
+        return Rendition(out, target, sha256, length)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
