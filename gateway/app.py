@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -107,7 +108,7 @@ class Gateway:
         )
         self.lanes[destination.name] = lane
         for number in range(destination.associations):
-            self.supervisor.room(f"send:{destination.name}:{number}", lane.run)
+            self.supervisor.room(f"send:{destination.name}:{number}", partial(lane.run, number))
 
     def request_reload(self) -> None:
         """Read the configuration again soon; safe in a signal handler."""

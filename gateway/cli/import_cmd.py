@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,11 +45,8 @@ def import_(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
         answers = _by_service(settings, files)
     except NotRunning:
         answers = _by_ourselves(settings, files)
-    with click.progressbar(
-        length=len(files), label="import", hidden=as_json, file=click.get_text_stream("stderr")
-    ) as bar:
-        for path, answer in answers:
-            bar.update(1)
+    with click.progressbar(answers, length=len(files), label="import", hidden=as_json, file=sys.stderr) as bar:
+        for path, answer in bar:
             if answer["taken"]:
                 taken += 1
             else:

@@ -148,7 +148,7 @@ class DimseDestination(DestinationBase):
     ae_title: AETitle = Field(description="Called AE title.")
     calling_ae_title: AETitle | None = Field(None, description="Our AE title towards this peer; default: gateway's.")
     associations: int = Field(4, ge=1, le=32, description="Associations at one time; they hide round trips.")
-    linger_s: float = Field(5.0, ge=0, description="An idle association is kept open so long for more work.")
+    linger_s: float = Field(1.0, ge=0, description="An idle association is kept open so long for more work.")
     tls: ClientTls | None = Field(None, description="Absent: plain DICOM; never fallen back to.")
 
 

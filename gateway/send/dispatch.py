@@ -27,6 +27,9 @@ from gateway.spool.spool import Spool
 log = logging.getLogger("gateway.send")
 
 CLAIMS_PER_COURIER = 8
+CLAIMS_PER_ASSOCIATION = 4
+SOLO_S = 1.0
+"""A further courier helps when so much waits, or when the first is busy for so long with one instance."""
 IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
 
@@ -69,6 +72,7 @@ class Lane:
         self._ready: deque[Claim] = deque()
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
+        self._ready_since = 0.0
         self._unrecorded: list[tuple[Claim, Verdict, float]] = []
 
     @property
@@ -76,8 +80,8 @@ class Lane:
         """The destination's name."""
         return self.settings.name
 
-    def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
-        """Be one courier of this lane until stopped."""
+    def run(self, number: int, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Be courier `number` of this lane until stopped."""
         courier = self._make_courier()
         busy_at = time.monotonic()
         try:
@@ -87,10 +91,13 @@ class Lane:
                     courier.close()
                     stop.wait(IDLE_WAIT_S)
                     continue
-                claim = self._next()
+                claim = self._next(number)
                 if claim is not None:
                     self._carry(courier, claim, beat)
                     busy_at = time.monotonic()
+                    continue
+                if self._ready:
+                    stop.wait(SOLO_S / 10 if number else 0)
                     continue
                 if time.monotonic() - busy_at > getattr(self.settings, "linger_s", 0.0):
                     courier.close()
@@ -100,25 +107,33 @@ class Lane:
             courier.close()
             self._give_back()
 
-    def _next(self) -> Claim | None:
+    def _next(self, number: int) -> Claim | None:
+        """Return an instance to carry. A little work stays with the first courier: many archives serve one
+        association after the other, and a second one would stand in their queue for nothing."""
         self._record_late()
         with self._lock:
             if self._ready:
-                return self._ready.popleft()
+                waited_s = time.monotonic() - self._ready_since
+                enough = len(self._ready) > CLAIMS_PER_ASSOCIATION * number or waited_s > SOLO_S
+                return self._ready.popleft() if number == 0 or enough else None
+        self._refill()
+        return None
+
+    def _refill(self) -> None:
         if not self._refilling.acquire(blocking=False):
-            return None
+            return
         try:
             limit = CLAIMS_PER_COURIER * self.settings.associations + len(self._in_hand)
             claims = self._spool.claim(self.name, limit, self.settings.retry_ceiling_s)
         except SpoolError:
-            return None  # the committer has said so; delivery goes on when the ledger can be asked again
+            return  # the committer has said so; delivery goes on when the ledger can be asked again
         finally:
             self._refilling.release()
         with self._lock:
             fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
             self._in_hand.update(claim.held.seq for claim in fresh)
             self._ready.extend(fresh)
-            return self._ready.popleft() if self._ready else None
+            self._ready_since = time.monotonic()
 
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
