@@ -1,0 +1,39 @@
+# Two commands are the whole set-up: `make demo`, `make test`. Both make .venv and install what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-long bench lint setup peers clean
+
+demo: $(STAMP)
+	$(BIN)/dicom-gateway demo
+
+test: $(STAMP) peers lint
+	$(BIN)/pytest -n 2 -m "not long"
+
+test-long: $(STAMP) peers
+	$(BIN)/pytest -m long
+
+bench: $(STAMP) peers
+	$(BIN)/python tests/bench/run.py
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check gateway tests
+	$(BIN)/ruff check gateway tests
+	$(BIN)/mypy --strict -p gateway
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml .ci/setup
+	.ci/setup python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+peers:
+	.ci/setup peers
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

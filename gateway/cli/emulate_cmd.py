@@ -1,0 +1,101 @@
+"""`dicom-gateway emulate`: a scanner, an archive."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gateway.cli.context import print_json
+from gateway.emulator.modality import Modality, Sent
+from gateway.emulator.pacs import Pacs
+from gateway.emulator.study import ct_study
+
+
+@click.group()
+def emulate() -> None:
+    """Emulate a scanner or an archive."""
+
+
+@emulate.command()
+@click.option("--to", "place", required=True, metavar="HOST:PORT", help="Where to send.")
+@click.option("--studies", default=1, show_default=True)
+@click.option("--images", default=40, show_default=True, help="Images per study.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same studies.")
+@click.option("-aet", "--aet", default="CT1", show_default=True, help="Our AE title.")
+@click.option("-aec", "--aec", default="EDGEGW", show_default=True, help="Called AE title.")
+@click.option("--rounds", default=1, show_default=True, help="Send again what was not acknowledged, so often.")
+@click.option("--log", type=click.Path(path_type=Path), help="Append one JSON line per acknowledged instance.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per instance.")
+@click.pass_context
+def ct(
+    ctx: click.Context,
+    place: str,
+    studies: int,
+    images: int,
+    seed: int,
+    aet: str,
+    aec: str,
+    rounds: int,
+    log: Path | None,
+    as_json: bool,
+) -> None:
+    """Send synthetic CT studies. Exit code 1 unless every image was acknowledged."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdigit():
+        raise click.UsageError("--to takes HOST:PORT")
+    acknowledged = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(open(log, "a")) if log else None
+        modality = Modality(host, int(port), aec, aet, file)
+        bar = stack.enter_context(
+            click.progressbar(length=studies * images, label="sending", hidden=as_json, file=sys.stderr)
+        )
+
+        def told(sent: Sent) -> None:
+            bar.update(1)
+            if as_json:
+                print_json(asdict(sent))
+
+        for study in range(studies):
+            sent = modality.send(ct_study(seed + study, images), told, rounds=rounds)
+            acknowledged += sum(one.acknowledged for one in sent)
+    if not as_json:
+        click.echo(f"{acknowledged} of {studies * images} acknowledged")
+    if acknowledged < studies * images:
+        ctx.exit(1)
+
+
+@emulate.command()
+@click.option("--port", default=0, help="Port; 0 takes a free one.")
+@click.option("--address", default="127.0.0.1", show_default=True)
+@click.option("-aet", "--aet", default="PACS", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep what arrives here.")
+@click.option("--log", type=click.Path(path_type=Path), help="Append one JSON line per instance.")
+@click.option("--delay", "delay_s", default=0.0, help="Seconds to wait before each answer.")
+@click.option("--busy", "busy_for_first", default=0, help="Answer 0xA700 to so many first instances.")
+def pacs(
+    port: int, address: str, aet: str, folder: Path | None, log: Path | None, delay_s: float, busy_for_first: int
+) -> None:
+    """Be an archive until SIGTERM or Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        file = stack.enter_context(open(log, "a")) if log else None
+        archive = Pacs(
+            port, ae_title=aet, address=address, folder=folder, log=file, delay_s=delay_s, busy_for_first=busy_for_first
+        )
+        archive.start()
+        click.echo(f"listening on {archive.port}")
+        while not stop.wait(0.5):
+            pass
+        archive.stop()
+        click.echo(f"{len(archive.received)} instances received")
