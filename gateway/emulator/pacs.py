@@ -14,7 +14,7 @@ from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_file_meta_info
 from pynetdicom import AE, _config, evt
 from pynetdicom.dsutils import create_file_meta
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 OUT_OF_RESOURCES = 0xA700
 
@@ -66,6 +66,7 @@ class Pacs:
         )
         if server is None:
             raise OSError("the archive could not listen")
+        assert server.socket is not None
         self.port = server.socket.getsockname()[1]
 
     def stop(self) -> None:
