@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.dicom import negotiation
 from gateway.dicom.command import (
@@ -19,10 +19,10 @@ from gateway.dicom.command import (
     read_command,
     response_pdu,
 )
-from gateway.dicom.negotiation import ACCEPTANCE, Context, Malformed, decide, read_request
-from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed
-from gateway.dicom.services import AssociationFacts, StorageDoor, StoreSink
-from gateway.dicom.upper_layer import Action, Event, State, step
+from gateway.dicom.negotiation import ACCEPTANCE, Context, Malformed, ProposedContext, Request, decide, read_request
+from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed, Unrecognized
+from gateway.dicom.services import AssociationFacts, Rejection, StorageDoor, StoreSink
+from gateway.dicom.upper_layer import ABORT_WHY, UNEXPECTED_PDU, Action, Event, State, step
 from gateway.model.errors import Refused
 from gateway.model.transfer_syntax import VERIFICATION_SOP_CLASS
 
@@ -32,29 +32,54 @@ SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 UNRECOGNIZED_OPERATION = 0x0211
-MISTYPED_ARGUMENT = 0x0212
+CANNOT_UNDERSTAND = 0xC000
+
+MAX_CONTEXTS = 128
+"""As many odd context ids as a byte has (PS3.8 9.3.2.2)."""
+TOO_MANY_CONTEXTS = Rejection(1, 1, 1)
+MAX_UID_BYTES = 1024
+"""In a proposed Transfer Syntax: far beyond the 64 of the standard, and short enough to be sent back in an item."""
+MAX_DRAIN_BYTES = 1 << 33
+"""What follows a refusal is read to its end up to here; then the answer goes early, and the association ends."""
+
+
+def contexts_of(request: Request) -> list[Context]:
+    """Return one decision for each context id, the first of each id counts: two could not be told apart later."""
+    first: dict[int, ProposedContext] = {}
+    for proposed in request.contexts:
+        first.setdefault(proposed.context_id, proposed)
+    return [
+        decide(replace(one, transfer_syntaxes=tuple(uid for uid in one.transfer_syntaxes if len(uid) <= MAX_UID_BYTES)))
+        for one in first.values()
+    ]
 
 
 @dataclass
 class _Message:
-    """A request on its way in: its command, then its data set."""
+    """A request whose command is whole, and whose data set may be on its way."""
 
     context_id: int
-    command: Command | None = None
+    command: Command
     sink: StoreSink | None = None
     status: int | None = None
     """The answer, when it is known before the data set ended: the rest is drained."""
     comment: str = ""
+    drained: int = 0
+
+    def refuse(self, refusal: Refused) -> None:
+        """Remember why; the sink has cleaned up after itself."""
+        self.sink, self.status, self.comment = None, refusal.status, refusal.detail
 
 
 class Association:
     """Serves one connection to its end; `run` is a thread's whole life."""
 
     def __init__(
-        self, connection: socket.socket, address: str, port: int, door: StorageDoor, max_pdu_bytes: int, wait: Patience
+        self, connection: socket.socket, facts: AssociationFacts, door: StorageDoor, max_pdu_bytes: int, wait: Patience
     ) -> None:
+        """Take over `connection`; `facts` has no AE titles yet."""
         self._connection = connection
-        self._facts = AssociationFacts(address, "", "", port)
+        self._facts = facts
         self._door = door
         self._max_pdu_bytes = max_pdu_bytes
         self._wait = wait
@@ -64,28 +89,41 @@ class Association:
         self._contexts: dict[int, Context] = {}
         self._command = bytearray()
         self._message: _Message | None = None
+        self._progress_by = 0.0
+        self._progress = 0
         self._stored = 0
         self._stopping = False
 
     def run(self) -> None:
         """Serve until the connection ends; never raises."""
-        try:
-            self._serve()
-        except Exception:  # the network door: whatever a stranger's bytes did to us, nobody is told of a success
-            log.exception("association_failed from=%s", self._facts.address)
-            self._fail_message()
-        finally:
-            self._drop_message()
-            with contextlib.suppress(OSError):
-                self._connection.close()
+        with contextlib.closing(self._connection):
+            try:
+                self._serve()
+                self._drop_message()
+            except Exception:  # the network door: whatever a stranger's bytes did to us, nobody is told of a success
+                log.exception("association_failed from=%s", self._facts.address)
+                self._fail_message()
 
     def stop(self) -> None:
         """End soon, from another thread: now when nothing is under way, else when the message is done."""
         self._stopping = True
         self._stream.cut_at = time.monotonic() + self._wait.finish_s
-        if self._stream.idle and self._message is None:
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RD)
+        if self._stream.idle and not self._under_way:
+            self._shut(socket.SHUT_RD)
+
+    def cut(self) -> None:
+        """End now, from another thread: what is under way is abandoned."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        """Wake the thread that reads. The plain call: the one of SSLSocket would take the TLS off under its reader."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, how)
+
+    @property
+    def _under_way(self) -> bool:
+        """True from a message's first fragment to its answer."""
+        return self._message is not None or bool(self._command)
 
     def _serve(self) -> None:
         while self._state is not State.CLOSED:
@@ -98,23 +136,38 @@ class Association:
 
     def _next(self) -> tuple[Event, Control | Fragment | None]:
         """Wait for the next event."""
-        if self._stopping and self._message is None and not self._command and self._state is State.ESTABLISHED:
+        if self._leaving:
             return Event.GIVE_UP, None
-        patience = self._wait.idle_s
-        if self._state is not State.ESTABLISHED:
-            patience = self._artim_at - time.monotonic()
         try:
-            got = self._stream.read(patience)
+            got = self._stream.read(self._patience())
         except PeerClosed:
-            return Event.CONNECTION_CLOSED, None
+            return (Event.GIVE_UP if self._leaving else Event.CONNECTION_CLOSED), None
         except TimeoutError:
             return Event.TIME_OUT, None
+        except Unrecognized:
+            return Event.UNRECOGNIZED_PDU, None
         except Malformed as error:
             log.warning("pdu_malformed from=%s reason=%r", self._facts.address, str(error))
             return Event.INVALID_PDU, None
         if isinstance(got, Fragment):
             return Event.P_DATA, got
         return Event(got.kind), got
+
+    @property
+    def _leaving(self) -> bool:
+        return self._stopping and self._state is State.ESTABLISHED and not self._under_way
+
+    def _patience(self) -> float:
+        """Return how long the next PDU may take to begin."""
+        if self._state is not State.ESTABLISHED:
+            return self._artim_at - time.monotonic()
+        return self._progress_by - time.monotonic() if self._under_way else self._wait.idle_s
+
+    def _count_progress(self, count: int) -> None:
+        """Keep the pace of a message: a drip of small whole PDUs would satisfy every deadline of a single PDU."""
+        self._progress += count
+        if not self._under_way or self._progress >= self._wait.min_bytes_per_s * self._wait.idle_s:
+            self._progress, self._progress_by = 0, time.monotonic() + self._wait.idle_s
 
     def _act(self, action: Action, event: Event, got: Control | Fragment | None) -> None:
         if action is Action.DECIDE and isinstance(got, Control):
@@ -124,11 +177,11 @@ class Association:
             log.info("association_released from=%s stored=%d", self._facts.address, self._stored)
         elif action is Action.SEND_ABORT:
             log.warning("association_aborted from=%s by=us event=%s", self._facts.address, event.name)
-            self._say_last(negotiation.abort_pdu())
+            self._say_last(negotiation.abort_pdu(*ABORT_WHY.get(event, UNEXPECTED_PDU)))
         elif action is Action.CLOSE:
-            if event is Event.ABORT or self._message is not None:
+            if event is Event.ABORT or self._under_way:
                 log.warning("association_aborted from=%s by=peer event=%s", self._facts.address, event.name)
-        elif action is Action.IGNORE and event is Event.INVALID_PDU:
+        elif action is Action.IGNORE and event in (Event.INVALID_PDU, Event.UNRECOGNIZED_PDU):
             self._state = State.CLOSED  # what follows cannot be told apart: closing is all that is left
 
     def _say(self, pdu: bytes) -> None:
@@ -140,8 +193,9 @@ class Association:
 
     def _say_last(self, pdu: bytes) -> None:
         self._drop_message()
-        self._artim_at = time.monotonic() + (0.5 if self._stopping else self._wait.artim_s)
         self._say(pdu)
+        self._artim_at = time.monotonic() + (0.5 if self._stopping else self._wait.artim_s)
+        self._stream.cut_at = min(self._stream.cut_at, self._artim_at)
 
     def _decide(self, body: bytes) -> None:
         """Accept or reject the association."""
@@ -150,17 +204,18 @@ class Association:
         except Malformed as error:
             log.warning("request_malformed from=%s reason=%r", self._facts.address, str(error))
             _, self._state = step(self._state, Event.INVALID_PDU)
-            self._say_last(negotiation.abort_pdu(reason=6))
+            self._say_last(negotiation.abort_pdu(*ABORT_WHY[Event.INVALID_PDU]))
             return
-        self._facts = AssociationFacts(
-            self._facts.address, request.calling_ae_title, request.called_ae_title, self._facts.listener_port
+        self._facts = replace(
+            self._facts, calling_ae_title=request.calling_ae_title, called_ae_title=request.called_ae_title
         )
-        rejection = self._door.admit(self._facts)
+        crowded = len(request.contexts) > MAX_CONTEXTS
+        rejection = TOO_MANY_CONTEXTS if crowded else self._door.admit(self._facts)
         if rejection is not None:
             _, self._state = step(self._state, Event.REJECT)
             self._say_last(negotiation.reject_pdu(rejection.result, rejection.source, rejection.reason))
             return
-        contexts = [decide(proposed) for proposed in request.contexts]
+        contexts = contexts_of(request)
         self._contexts = {context.context_id: context for context in contexts}
         _, self._state = step(self._state, Event.ACCEPT)
         self._say(negotiation.accept_pdu(request, contexts, self._max_pdu_bytes))
@@ -169,30 +224,44 @@ class Association:
 
     def _take(self, fragment: Fragment) -> None:
         """Add a fragment to the message it belongs to."""
+        self._count_progress(len(fragment.payload))
         if fragment.is_command:
-            if len(self._command) + len(fragment.payload) > MAX_COMMAND_BYTES or self._message is not None:
-                self._break("a command where a data set was due, or without end")
-                return
-            self._command += fragment.payload
-            if fragment.ends_message:
-                self._begin(fragment.context_id)
+            self._take_command(fragment)
             return
         message = self._message
         if message is None or message.context_id != fragment.context_id:
             self._break("a data set without its command")
             return
-        if message.sink is not None and message.status is None:
+        if message.sink is not None:
             try:
                 message.sink.write(fragment.payload)
             except Refused as refusal:
-                message.status, message.comment = refusal.status, refusal.detail
+                message.refuse(refusal)
+        else:
+            message.drained += len(fragment.payload)
         if fragment.ends_message:
             self._end(message)
+        elif message.drained > MAX_DRAIN_BYTES:
+            self._end(message)
+            if self._state is State.ESTABLISHED:
+                self._break("a refused data set without end")
+
+    def _take_command(self, fragment: Fragment) -> None:
+        if self._message is not None:
+            self._break("a command where a data set was due")
+        elif len(self._command) + len(fragment.payload) > MAX_COMMAND_BYTES:
+            self._break("a command without end")
+        elif not fragment.payload and not fragment.ends_message:
+            self._break("an empty piece of a command")
+        else:
+            self._command += fragment.payload
+            if fragment.ends_message:
+                self._begin(fragment.context_id)
 
     def _break(self, reason: str) -> None:
         log.warning("message_malformed from=%s reason=%r", self._facts.address, reason)
         _, self._state = step(self._state, Event.INVALID_PDU)
-        self._say_last(negotiation.abort_pdu())
+        self._say_last(negotiation.abort_pdu(*ABORT_WHY[Event.INVALID_PDU]))
 
     def _begin(self, context_id: int) -> None:
         """A command is whole: answer it, or open a place for its data set."""
@@ -204,7 +273,7 @@ class Association:
         self._command.clear()
         if command.field == C_CANCEL_RQ or command.field & RESPONSE:
             return  # nothing of ours can be cancelled, and we asked for nothing
-        message = _Message(context_id, command)
+        message = self._message = _Message(context_id, command)
         context = self._contexts.get(context_id)
         if context is None or context.result != ACCEPTANCE:
             message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "presentation context was not accepted"
@@ -214,13 +283,13 @@ class Association:
             message.status, message.comment = UNRECOGNIZED_OPERATION, "service not offered"
         elif context.abstract_syntax == VERIFICATION_SOP_CLASS:
             message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "not a storage context"
-        elif not command.has_data_set or not command.affected_sop_instance_uid:
-            message.status, message.comment = MISTYPED_ARGUMENT, "C-STORE without data set or SOP Instance UID"
+        elif not command.has_data_set:
+            message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "C-STORE without a data set"
+        elif not command.affected_sop_instance_uid:
+            message.status, message.comment = CANNOT_UNDERSTAND, "C-STORE without a SOP Instance UID"
         else:
             self._open(message, context, command)
-        if command.has_data_set:
-            self._message = message
-        else:
+        if not command.has_data_set:
             self._end(message)
 
     def _open(self, message: _Message, context: Context, command: Command) -> None:
@@ -233,7 +302,7 @@ class Association:
                 command.priority,
             )
         except Refused as refusal:
-            message.status, message.comment = refusal.status, refusal.detail
+            message.refuse(refusal)
 
     def _end(self, message: _Message) -> None:
         """The message is whole: answer it."""
@@ -242,24 +311,23 @@ class Association:
                 message.status = message.sink.finish()
                 self._stored += 1
             except Refused as refusal:
-                message.status, message.comment = refusal.status, refusal.detail
+                message.refuse(refusal)
         self._message = None
         self._answer(message)
 
     def _answer(self, message: _Message) -> None:
         status = PROCESSING_FAILURE if message.status is None else message.status
-        if status not in (SUCCESS,) and message.comment:
+        if status != SUCCESS and message.comment:
             log.warning("refused from=%s status=0x%04X reason=%r", self._facts.address, status, message.comment)
-        if message.command is not None:
-            self._say(response_pdu(message.context_id, message.command, status, message.comment))
+        self._say(response_pdu(message.context_id, message.command, status, message.comment))
 
     def _fail_message(self) -> None:
-        message, self._message = self._message, None
-        if message is not None and message.command is not None:
-            if message.sink is not None:
-                message.sink.abandon()
+        """Tell the peer of our failure, whatever was under way."""
+        if self._message is not None:
+            message = self._message
             self._say(response_pdu(message.context_id, message.command, PROCESSING_FAILURE, "gateway error"))
         self._say(negotiation.abort_pdu())
+        self._drop_message()
 
     def _drop_message(self) -> None:
         message, self._message = self._message, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -15,7 +16,7 @@ from dataclasses import replace
 from gateway.dicom.association import Association
 from gateway.dicom.negotiation import reject_pdu
 from gateway.dicom.pdu_stream import Patience
-from gateway.dicom.services import StorageDoor
+from gateway.dicom.services import AssociationFacts, StorageDoor
 from gateway.model.errors import ConfigError
 
 log = logging.getLogger("gateway.dicom")
@@ -23,8 +24,23 @@ log = logging.getLogger("gateway.dicom")
 PULSE_S = 0.5
 BACKLOG = 128
 LOCAL_LIMIT_EXCEEDED = reject_pdu(2, 3, 2)
+"""Transient, by the presentation service provider (PS3.8 table 9-21)."""
+NO_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""What `accept` says again at once, so that it is worth a pause; other failures are one peer's."""
 
 Spawn = Callable[[str, Callable[[], None]], None]
+
+
+def peer_name(connection: socket.socket) -> str | None:
+    """Return the name in a client certificate that the handshake verified; None without one, or without TLS."""
+    certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not certificate:
+        return None
+    names: tuple[tuple[str, str], ...] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
+    subject: tuple[tuple[tuple[str, str], ...], ...] = certificate.get("subject", ())  # type: ignore[assignment]
+    dns = [value for kind, value in names if kind == "DNS"]
+    common = [value for part in subject for kind, value in part if kind == "commonName"]
+    return next(iter(dns + common), None)
 
 
 class Listener:
@@ -44,11 +60,11 @@ class Listener:
         tls_context: ssl.SSLContext | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """Bind at once; raises ConfigError when the port cannot be had."""
+        """Bind at once; raises ConfigError when the port cannot be had. `idle_timeout_s` overrides `patience`."""
         self._door = door
         self._spawn = spawn
         self._max_pdu_bytes = max_pdu_bytes
-        self._patience = patience or replace(Patience(), idle_s=idle_timeout_s)
+        self._patience = replace(patience or Patience(), idle_s=idle_timeout_s)
         self._max_associations = max_associations
         self._max_per_address = max_per_address
         self._tls_context = tls_context
@@ -73,7 +89,8 @@ class Listener:
     @property
     def associations(self) -> int:
         """Connections being served."""
-        return sum(self._per_address.values())
+        with self._lock:
+            return self._per_address.total()
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Accept until stopped; then let messages under way finish, for a few seconds."""
@@ -86,8 +103,9 @@ class Listener:
             except OSError as error:
                 if stop.is_set() or self._socket.fileno() < 0:
                     break
-                log.error("accept_failed port=%d reason=%s", self.port, error.strerror)  # no descriptors left
-                stop.wait(PULSE_S)
+                if error.errno in NO_RESOURCES:
+                    log.error("accept_failed port=%d reason=%r", self.port, error.strerror)
+                    stop.wait(PULSE_S)
                 continue
             self._welcome(connection, peer[0])
         self._end_all(beat)
@@ -96,27 +114,38 @@ class Listener:
         """Give a connection its thread, or turn it away while that costs nothing."""
         with self._lock:
             here = self._per_address[address]
-            full = here >= self._max_per_address or self.associations >= self._max_associations
+            full = here >= self._max_per_address or self._per_address.total() >= self._max_associations
             if not full:
                 self._per_address[address] += 1
         if full:
             log.warning("turned_away from=%s port=%d open=%d", address, self.port, here)
-            connection.setblocking(False)
-            with contextlib.suppress(OSError):
-                if self._tls_context is None:
-                    connection.send(LOCAL_LIMIT_EXCEEDED)
-            connection.close()
+            self._turn_away(connection)
             return
-        self._spawn(f"association {address}", lambda: self._serve(connection, address))
+        try:
+            self._spawn(f"association {address}", lambda: self._serve(connection, address))
+        except RuntimeError as error:  # the system has no thread left; the next connection may find one
+            log.error("turned_away from=%s port=%d reason=%r", address, self.port, str(error))
+            self._turn_away(connection)
+            self._leave(address)
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        """Reject without waiting for a request: nothing of it is read, and nothing here can block."""
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            if self._tls_context is None:
+                connection.send(LOCAL_LIMIT_EXCEEDED)
+        connection.close()
 
     def _serve(self, connection: socket.socket, address: str) -> None:
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             secured = self._secure(connection, address)
             if secured is None:
                 return
-            association = Association(secured, address, self.port, self._door, self._max_pdu_bytes, self._patience)
+            facts = AssociationFacts(address, "", "", self.port, peer_name(secured))
+            association = Association(secured, facts, self._door, self._max_pdu_bytes, self._patience)
             with self._lock:
                 self._open.add(association)
             try:
@@ -128,18 +157,23 @@ class Listener:
                     self._open.discard(association)
         finally:
             connection.close()
-            with self._lock:
-                self._per_address[address] -= 1
-                if not self._per_address[address]:
-                    del self._per_address[address]
+            self._leave(address)
+
+    def _leave(self, address: str) -> None:
+        with self._lock:
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
 
     def _secure(self, connection: socket.socket, address: str) -> socket.socket | None:
+        """Shake hands where this listener speaks TLS; None: it failed, and the log says why."""
         if self._tls_context is None:
             return connection
         secured = None
         try:
             secured = self._tls_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            self._shake_hands(secured)
+            secured.settimeout(self._patience.handshake_s)  # of the handshake as a whole, not of each read in it
+            secured.do_handshake()
             return secured
         except (OSError, ValueError) as error:
             log.warning("tls_refused from=%s port=%d reason=%r", address, self.port, str(error))
@@ -147,34 +181,18 @@ class Listener:
                 secured.close()
             return None
 
-    def _shake_hands(self, secured: ssl.SSLSocket) -> None:
-        """Handshake by an absolute deadline: a time-out per read would let a dripping peer stay for ever."""
-        deadline = time.monotonic() + self._patience.handshake_s
-        timer = threading.Event()
-
-        def cut() -> None:
-            if not timer.wait(max(0.0, deadline - time.monotonic())):
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(secured, socket.SHUT_RDWR)
-
-        secured.settimeout(self._patience.handshake_s)
-        self._spawn("handshake-deadline", cut)
-        try:
-            secured.do_handshake()
-        finally:
-            timer.set()
-
     def _end_all(self, beat: Callable[[], None]) -> None:
         self._stopping = True
         self._socket.close()
-        with self._lock:
-            still_open = list(self._open)
-        for association in still_open:
-            association.stop()
-        deadline = time.monotonic() + self._patience.finish_s + 1.0
-        while self._open and time.monotonic() < deadline:
-            beat()
-            time.sleep(0.05)
+        for end, patience_s in ((Association.stop, self._patience.finish_s), (Association.cut, 1.0)):
+            with self._lock:
+                still_open = list(self._open)
+            for association in still_open:
+                end(association)
+            deadline = time.monotonic() + patience_s
+            while self._open and time.monotonic() < deadline:
+                beat()
+                time.sleep(0.02)
 
     def close(self) -> None:
         """Give the port back; safe to call twice."""

@@ -12,8 +12,8 @@ from gateway.dicom.negotiation import Malformed
 BUFFER_BYTES = 512 * 1024
 MAX_CONTROL_BYTES = 1 << 20
 """A request with 128 contexts of 20 syntaxes each has some 200 KB."""
-MAX_DATA_PDU_BYTES = 1 << 28
-"""Larger than announced is tolerated up to here: the data is streamed, so that the length costs nothing."""
+MAX_DATA_PDU_BYTES = 1 << 24
+"""Larger than announced is tolerated up to here: some peers ignore what we announce, and streaming costs nothing."""
 P_DATA = 0x04
 
 
@@ -26,7 +26,10 @@ class Patience:
     artim_s: float = 10.0
     """For the request after the connection, and for the close at the end (PS3.8 9.1.5)."""
     pdu_s: float = 30.0
-    """From a PDU's first byte to its last, on top of what its length takes at the minimum rate."""
+    """From a control PDU's first byte to its last; for P-DATA-TF the span in which `min_bytes_per_s` must be met.
+
+    Counted afresh after each span: a deadline that grew with the claimed length would be a gift to a slow attacker.
+    """
     min_bytes_per_s: float = 1024.0
     reply_s: float = 30.0
     """For a peer that does not read what we answer."""
@@ -37,6 +40,10 @@ class Patience:
 
 class PeerClosed(Exception):
     """The connection ended."""
+
+
+class Unrecognized(Malformed):
+    """Not a PDU of the Upper Layer: another protocol, or another standard's port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,10 @@ class PduStream:
         self._pdu_left = self._pdv_left = 0
         self._context_id = self._flags = 0
         self._deadline = 0.0
+        self._enough = patience.min_bytes_per_s * patience.pdu_s
+        self._since = 0
         self.cut_at = float("inf")
-        """Monotonic time after which no wait goes on, whatever its own deadline: set when the gateway stops."""
+        """Monotonic time after which no wait goes on, whatever its own deadline: set when the end is decided."""
 
     def _receive(self) -> None:
         """Get more bytes; raises PeerClosed, TimeoutError."""
@@ -92,6 +101,10 @@ class PduStream:
         if not count:
             raise PeerClosed
         self._end += count
+        if self._pdu_left or self._pdv_left:
+            self._since += count
+            if self._since >= self._enough:
+                self._since, self._deadline = 0, time.monotonic() + self._patience.pdu_s
 
     def _need(self, count: int) -> int:
         """Have `count` bytes in one piece; step over them and return where they are."""
@@ -104,10 +117,10 @@ class PduStream:
     @property
     def idle(self) -> bool:
         """True between PDUs, with nothing of the next one here."""
-        return self._pdu_left == 0 and self._start == self._end
+        return not self._pdu_left and not self._pdv_left and self._start == self._end
 
     def read(self, first_byte_within_s: float) -> Control | Fragment:
-        """Return the next PDU, or the next piece of data; raises PeerClosed, TimeoutError, Malformed."""
+        """Return the next PDU, or the next piece of data; raises PeerClosed, TimeoutError, Malformed, Unrecognized."""
         if not self._pdv_left:
             if not self._pdu_left:
                 control = self._begin_pdu(first_byte_within_s)
@@ -127,18 +140,21 @@ class PduStream:
         if self._start == self._end:
             self._deadline = time.monotonic() + first_byte_within_s
             self._receive()
-        patience = self._patience
-        self._deadline = time.monotonic() + patience.pdu_s
+        self._since, self._deadline = 0, time.monotonic() + self._patience.pdu_s
+        if not 1 <= self._buffer[self._start] <= 7:
+            raise Unrecognized("unknown PDU type")
         kind, length = struct.unpack_from(">BxI", self._buffer, self._need(6))
-        limit = MAX_DATA_PDU_BYTES if kind == P_DATA else MAX_CONTROL_BYTES
-        if length > limit or not 1 <= kind <= 7:
-            raise Malformed("PDU too long" if 1 <= kind <= 7 else "unknown PDU type")
-        self._deadline += length / patience.min_bytes_per_s
+        if length > (MAX_DATA_PDU_BYTES if kind == P_DATA else MAX_CONTROL_BYTES):
+            raise Malformed("PDU too long")
         if kind == P_DATA:
             if length < 6:
                 raise Malformed("P-DATA-TF without a PDV")
             self._pdu_left = length
             return None
+        return Control(kind, self._body(length))
+
+    def _body(self, length: int) -> bytes:
+        """Gather a control PDU as it arrives; memory grows with what came, not with what was claimed."""
         body = bytearray()
         while len(body) < length:
             if self._start == self._end:
@@ -146,7 +162,7 @@ class PduStream:
             count = min(length - len(body), self._end - self._start)
             body += self._buffer[self._start : self._start + count]
             self._start += count
-        return Control(kind, bytes(body))
+        return bytes(body)
 
     def _begin_pdv(self) -> None:
         if self._pdu_left < 6:

@@ -8,12 +8,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class AssociationFacts:
-    """Who speaks to us."""
+    """Who speaks to us. The AE titles are as the peer says; blank is tolerated."""
 
     address: str
     calling_ae_title: str
     called_ae_title: str
     listener_port: int
+    tls_peer_name: str | None = None
+    """From the client's verified certificate (first DNS name, else common name); None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Rejection:
 
 
 class StoreSink(Protocol):
-    """Takes one data set, fragment by fragment."""
+    """Takes one data set, fragment by fragment. After it raised Refused it is over, and is not called again."""
 
     def write(self, fragment: memoryview) -> None:
         """Append bytes, valid only during the call; raises Refused: the rest is drained and its status answered."""
@@ -36,7 +38,7 @@ class StoreSink(Protocol):
         ...
 
     def abandon(self) -> None:
-        """The sender broke off; nothing of it may stay."""
+        """The sender broke off, or we failed; nothing of it may stay."""
 
 
 class StorageDoor(Protocol):

@@ -32,6 +32,7 @@ class Event(Enum):
     ACCEPT = "accept"
     REJECT = "reject"
     INVALID_PDU = "invalid"
+    UNRECOGNIZED_PDU = "unrecognized"
     TIME_OUT = "time-out"
     CONNECTION_CLOSED = "closed"
     GIVE_UP = "give up"
@@ -58,6 +59,7 @@ _UNEXPECTED = (
     Event.RELEASE_RQ,
     Event.RELEASE_RP,
     Event.INVALID_PDU,
+    Event.UNRECOGNIZED_PDU,
 )
 
 TABLE: dict[tuple[State, Event], tuple[Action, State]] = {
@@ -82,6 +84,16 @@ TABLE: dict[tuple[State, Event], tuple[Action, State]] = {
         for event in (Event.ABORT, Event.CONNECTION_CLOSED)
     },
 }
+
+ABORT_WHY: dict[Event, tuple[int, int]] = {
+    Event.GIVE_UP: (0, 0),
+    Event.TIME_OUT: (2, 0),
+    Event.UNRECOGNIZED_PDU: (2, 1),
+    Event.INVALID_PDU: (2, 6),
+}
+"""Source and reason of the A-ABORT that an event brings (PS3.8 table 9-26)."""
+UNEXPECTED_PDU = (2, 2)
+"""For every other event: a PDU that its state does not expect."""
 
 
 def step(state: State, event: Event) -> tuple[Action, State]:

@@ -1,0 +1,174 @@
+"""The process is killed at every place that matters, and at random; the oracle stands outside.
+
+acknowledged is a subset of delivered and held, byte for byte (contract D1, D2).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import pydicom
+import pytest
+
+
+def storescu(port, *files):
+    return subprocess.run(
+        ["storescu", "-v", "127.0.0.1", str(port), *map(str, files)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TCP_NODELAY": "1"},
+        timeout=60,
+    )
+
+
+def acknowledged(sent) -> int:
+    return (sent.stdout + sent.stderr).count("Received Store Response (Success)")
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("syscall", ["fdatasync", "rename", "pwrite64", "fsync"])
+def test_killed_at_a_system_call_of_the_accept_path(make_box, ct_files, digest_of, syscall, nth):
+    box = make_box().start()
+    trace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
+         "-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={nth}"]
+    )  # fmt: skip
+    time.sleep(0.4)
+    sent = storescu(box.port, *ct_files[:8])
+    told = acknowledged(sent)
+    box.kill()
+    trace.wait(10)
+    assert told < 8, "the fault was not reached"
+    box.start()
+    promised = [digest_of(path) for path in ct_files[:told]]
+    assert set(promised) <= set(box.shelf())
+    assert box.ask("status")["held"] >= told
+    assert "custody_loss" not in box.ask("status")["alarms"]
+    assert acknowledged(storescu(box.port, *ct_files[:8])) == 8
+    assert set(box.shelf()) == {digest_of(path) for path in ct_files[:8]}
+    assert box.ask("status")["accepted"] == 8
+
+
+@pytest.mark.parametrize(("syscall", "error"), [("fdatasync", "EIO"), ("rename", "ENOSPC"), ("pwrite64", "ENOSPC")])
+def test_an_error_of_the_disk_refuses_one_object_and_goes_on(make_box, ct_files, digest_of, syscall, error):
+    box = make_box().start()
+    trace = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
+         "-e", f"trace={syscall}", "-e", f"inject={syscall}:error={error}:when=3"]
+    )  # fmt: skip
+    time.sleep(0.4)
+    told = [acknowledged(storescu(box.port, path)) for path in ct_files[:6]]
+    trace.terminate()
+    trace.wait(10)
+    assert sum(told) < 6, "the fault was not reached"
+    assert all(digest_of(p) in box.shelf() for p, ok in zip(ct_files, told, strict=False) if ok)
+
+    def all_taken():
+        return acknowledged(storescu(box.port, *ct_files[:6])) == 6
+
+    deadline = time.monotonic() + 20
+    while not all_taken() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    box.kill()
+    box.start()
+    assert set(box.shelf()) == {digest_of(path) for path in ct_files[:6]}
+    assert not list((box.folder / "data" / "parts").iterdir())
+    assert box.ask("status")["sums_agree"]
+
+
+def test_fifty_random_kills_under_load_lose_nothing(make_box, make_archive, dimse, tmp_path, wait_until):
+    """A sender goes on sending while the gateway is killed again and again; its own log is the oracle."""
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port)).start()
+    log = tmp_path / "acknowledged.jsonl"
+    over = threading.Event()
+
+    def scanner():
+        seed = 100
+        while not over.is_set():
+            subprocess.run(
+                [sys.executable, "-m", "gateway", "emulate", "ct", "--to", f"127.0.0.1:{box.port}", "--images", "10",
+                 "--seed", str(seed), "--log", str(log)],
+                capture_output=True,
+            )  # fmt: skip
+            seed += 1
+
+    thread = threading.Thread(target=scanner)
+    thread.start()
+    luck = random.Random(1)
+    try:
+        for _ in range(50):
+            time.sleep(luck.uniform(0.05, 0.8))
+            box.kill()
+            box.start()
+    finally:
+        over.set()
+        thread.join(60)
+    assert wait_until(box.delivered_all, 60), box.ask("status")
+    import json
+
+    promised = {(line["sop_instance_uid"], line["sha256"]) for line in map(json.loads, log.read_text().splitlines())}
+    assert len(promised) > 20
+    held = set(box.shelf())
+    assert {sha256 for _, sha256 in promised} <= held
+    assert {sha256 for _, sha256 in promised} <= archive.digests()
+    status = box.ask("status")
+    assert status["sums_agree"]
+    assert not {"custody_loss", "quarantined", "uid_conflict"} & set(status["alarms"])
+
+
+def test_without_the_flush_the_oracle_would_notice(tmp_path, ct_files):
+    """Negative control: order of system calls. Leave fdatasync out, and the check that guards D1 must fail."""
+    trace = _accept_under_trace(tmp_path / "honest", ct_files[0], "")
+    assert _flushed_before_rename(trace), trace
+    broken = _accept_under_trace(tmp_path / "broken", ct_files[0], "import os; os.fdatasync = lambda fd: None")
+    assert not _flushed_before_rename(broken)
+
+
+def _accept_under_trace(folder, path, sabotage: str) -> list[str]:
+    folder.mkdir()
+    code = f"""
+import sys, threading
+{sabotage}
+from pathlib import Path
+from gateway.spool.spool import Spool
+from gateway.arrive.reception import Reception
+from gateway.arrive.part10_file import take
+from gateway.model.instance import Door, Origin
+spool = Spool(Path({str(folder / "data")!r}), 0, 100)
+stop = threading.Event()
+thread = threading.Thread(target=spool.committer.run, args=(stop, lambda: None)); thread.start()
+with open({str(path)!r}, "rb") as file:
+    take(Reception(spool, 1 << 30), file, Origin(Door.IMPORT))
+stop.set(); thread.join(); spool.close()
+"""
+    out = folder / "trace"
+    calls = "trace=fdatasync,fsync,rename,pwrite64,write"
+    subprocess.run(
+        ["strace", "-f", "-y", "-qq", "-s", "0", "-o", str(out), "-e", calls, sys.executable, "-c", code], check=True
+    )
+    return out.read_text().splitlines()
+
+
+def _flushed_before_rename(trace: list[str]) -> bool:
+    """True when the part is flushed after its last write, renamed, its shelf flushed, and then the journal flushed."""
+    renamed = next(i for i, line in enumerate(trace) if "rename(" in line and ".part" in line)
+    wrote = max(i for i, line in enumerate(trace[:renamed]) if ".part" in line and "write" in line)
+    flushed = any("fdatasync" in line and ".part" in line for line in trace[wrote:renamed])
+    shelf = next((i for i, line in enumerate(trace) if i > renamed and "fsync(" in line and "/objects/" in line), None)
+    journal = shelf is not None and any("sync(" in line and "ledger.db-wal" in line for line in trace[shelf:])
+    return flushed and journal
+
+
+def test_what_comes_back_after_a_kill_still_opens(make_box, ct_files):
+    box = make_box().start()
+    assert acknowledged(storescu(box.port, *ct_files)) == len(ct_files)
+    box.kill()
+    box.start()
+    for path in box.shelf().values():
+        assert pydicom.dcmread(path).pixel_array.any()
