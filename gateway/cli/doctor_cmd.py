@@ -1,0 +1,153 @@
+"""`dicom-gateway doctor`: looks for what would keep the gateway from its work; one line each, with the fix."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from gateway.cli.context import config_path, print_json
+from gateway.cli.echo_cmd import probe
+from gateway.cli.local import ask_service
+from gateway.config.load import load
+from gateway.config.schema import Settings
+from gateway.identity.tls import client_context, server_context
+from gateway.model.errors import GatewayError, IdentityError, NotRunning
+from gateway.spool.capacity import Room, look
+
+OLDEST_PLAUSIBLE = 1_700_000_000
+HONEST_FLUSH_S = 0.00002
+"""A flush faster than this has not met any device (a RAM disk, or a disk that lies)."""
+FLUSHES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    good: bool
+    text: str
+    fix: str = ""
+
+
+def _clock() -> Finding:
+    good = time.time() > OLDEST_PLAUSIBLE
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    return Finding(
+        "clock", good, f"{when} UTC", "" if good else "set the clock, or let systemd-timesyncd reach a server"
+    )
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    data_dir = settings.gateway.data_dir
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        capacity = look(data_dir, settings.spool.reserve_bytes, settings.spool.high_water_percent)
+        with tempfile.TemporaryFile(dir=data_dir) as file:
+            times = []
+            for _ in range(FLUSHES):
+                file.write(os.urandom(4096))
+                file.flush()
+                started = time.perf_counter()
+                os.fdatasync(file.fileno())
+                times.append(time.perf_counter() - started)
+    except OSError as error:
+        yield Finding("disk", False, f"{data_dir}: {error.strerror}", "let the service's user own the data directory")
+        return
+    good = capacity.room is Room.OPEN
+    text = f"{data_dir}: {capacity.free_bytes / 1e9:.1f} GB free, {capacity.used_percent:.0f} % used"
+    yield Finding("disk", good, text, "" if good else "free space, or lower reserve_bytes or raise high_water_percent")
+    middle = sorted(times)[FLUSHES // 2]
+    honest = middle > HONEST_FLUSH_S
+    yield Finding(
+        "flush",
+        honest,
+        f"a flush takes {middle * 1000:.2f} ms",
+        "" if honest else "this disk answers before it can have written: do not trust it with the only copy",
+    )
+
+
+def _ports(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    for listener in settings.listener:
+        name = f"port {listener.port}"
+        if running:
+            yield Finding(name, True, "the service listens")
+            continue
+        with socket.socket(socket.AF_INET6 if ":" in listener.address else socket.AF_INET) as probe_socket:
+            probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe_socket.bind((listener.address, listener.port))
+            except OSError as error:
+                yield Finding(name, False, str(error.strerror), "stop the other program, or choose another port")
+            else:
+                yield Finding(name, True, "free")
+
+
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    for listener in settings.listener:
+        if listener.tls:
+            yield _identity(f"certificate of port {listener.port}", lambda t=listener.tls: server_context(t))
+    for destination in settings.destination:
+        tls = getattr(destination, "tls", None)
+        if tls:
+            yield _identity(f"certificate for {destination.name}", lambda t=tls: client_context(t))
+
+
+def _identity(name: str, build: object) -> Finding:
+    try:
+        assert callable(build)
+        build()
+    except IdentityError as error:
+        return Finding(name, False, error.detail, error.hint)
+    return Finding(name, True, "can be used")
+
+
+def _destinations(settings: Settings) -> Iterator[Finding]:
+    for destination in settings.destination:
+        try:
+            answer = probe(settings, destination.name)
+        except GatewayError as error:
+            yield Finding(destination.name, False, error.detail, error.hint)
+            continue
+        good = answer["outcome"] == "accepted"
+        fix = "" if good else "check host, port and firewall; the archive must know our AE title and address"
+        yield Finding(destination.name, good, answer["text"], fix)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield one finding after the other."""
+    try:
+        ask_service(settings, {"do": "status"})
+        running = True
+    except NotRunning:
+        running = False
+    yield Finding("service", True, "running" if running else "not running")
+    yield _clock()
+    yield from _disk(settings)
+    yield from _ports(settings, running=running)
+    yield from _certificates(settings)
+    yield from _destinations(settings)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Look at clock, disk, flush, ports, certificates and every destination. Exit code 1 if something is wrong."""
+    settings = load(config_path(ctx)).settings
+    bad = 0
+    for finding in examine(settings):
+        bad += not finding.good
+        if as_json:
+            print_json(asdict(finding))
+        else:
+            fix = f"\n    fix: {finding.fix}" if finding.fix else ""
+            click.echo(f"{'✔' if finding.good else '✖'} {finding.name}: {finding.text}{fix}")
+    if bad:
+        ctx.exit(1)
