@@ -6,6 +6,7 @@ Reads only text that `tomllib` has accepted, so it looks for the shape of the do
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 Key = tuple[str | int, ...]
 """A dotted path with the index of each array element: ("destination", 0, "host")."""
@@ -29,6 +30,7 @@ class _Walk:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._ends = [match.start() for match in re.finditer("\n", text)]
         self._at = 0
         self._elements: dict[Key, int] = {}
         self.found: dict[Key, int] = {}
@@ -48,7 +50,7 @@ class _Walk:
         return self._at < len(self._text)
 
     def _note(self, key: Key) -> None:
-        self.found.setdefault(key, self._text.count("\n", 0, self._at) + 1)
+        self.found.setdefault(key, bisect_left(self._ends, self._at) + 1)
 
     def _header(self) -> Key:
         array = self._text.startswith("[[", self._at)

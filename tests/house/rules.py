@@ -91,11 +91,8 @@ def broad_faults(name: str, text: str) -> list[str]:
             kind = ast.unparse(node.type) if node.type else ""
             if kind in broad:
                 raises = isinstance(node.body[-1], ast.Raise)
-                if (
-                    (kind == "BaseException"
-                    and raises
-                    and name in ROLLBACK)
-                    or (raises and kind == "BaseException" and name == "spool/ledger.py")
+                if (kind == "BaseException" and raises and name in ROLLBACK) or (
+                    raises and kind == "BaseException" and name == "spool/ledger.py"
                 ):
                     continue
                 broad[kind] += 1

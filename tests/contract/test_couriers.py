@@ -1,0 +1,332 @@
+"""The same cases over each courier, against peers that are not ours: pynetdicom's SCP, http.server, a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+from pynetdicom import AE, _config, evt
+
+from gateway.config.schema import ClientTls, DimseDestination, FolderDestination, StowDestination
+from gateway.model.errors import CustodyRot
+from gateway.model.verdict import Blame, Outcome
+from gateway.send.courier import Consignment
+from gateway.send.couriers import COURIERS
+
+CT, ELE, J2K = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
+BODY = (
+    b"\x08\x00\x16\x00UI\x1a\x001.2.840.10008.5.1.4.1.1.2\x00"
+    + b"\xe0\x7f\x10\x00OW\x00\x00"
+    + (300_000).to_bytes(4, "little")
+    + bytes(range(250)) * 1200
+)
+
+
+def consignment(*, rotten=False, syntax=ELE):
+    def body():
+        yield BODY[:100_000]
+        if rotten:
+            raise CustodyRot("rot")
+        yield BODY[100_000:]
+
+    return Consignment("ab" * 16, CT, "1.2.3.4", "1.2.3", syntax, len(BODY), body)
+
+
+class DimsePeer:
+    """pynetdicom's SCP."""
+
+    kind = "dimse"
+
+    def __init__(self, tmp_path, tls=None):
+        _config.UNRESTRICTED_STORAGE_SERVICE = True
+        self.status, self.delay_s, self.drop, self.got = 0x0000, 0.0, False, []
+        self.entity = AE("PEER")
+        self.entity.add_supported_context("1.2.840.10008.1.1")
+        handlers = [(evt.EVT_C_STORE, self.store), (evt.EVT_DATA_RECV, self.data)]
+        self.server = self.entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls)
+        self.port = self.server.socket.getsockname()[1]
+
+    def data(self, event):
+        if self.drop and len(event.data) > 10_000:
+            event.assoc.dul.socket.close()
+
+    def store(self, event):
+        time.sleep(self.delay_s)
+        if self.status == 0:
+            self.got.append(hashlib.sha256(event.request.DataSet.getvalue()).hexdigest())
+        return self.status
+
+    def refuse(self):
+        self.status = 0xA900
+
+    def defer(self):
+        self.status = 0xA700
+
+    def settings(self, **more):
+        return DimseDestination(
+            name="peer", kind="dimse", host="localhost", port=self.port, ae_title="PEER", timeout_s=2, **more
+        )
+
+    def close(self):
+        self.entity.shutdown()
+
+
+class StowPeer:
+    """A STOW-RS service by the standard library."""
+
+    kind = "stow"
+
+    def __init__(self, tmp_path, tls=None):
+        self.status, self.reason, self.delay_s, self.drop, self.got = 200, None, 0.0, False, []
+        peer = self
+
+        class Service(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_OPTIONS(self):
+                self.send_response(204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_POST(self):
+                if peer.drop:
+                    self.rfile.read(1000)
+                    self.connection.close()
+                    return
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                if len(content) < int(self.headers["Content-Length"]):
+                    return
+                time.sleep(peer.delay_s)
+                peer.answer(self, content)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        self.server.handle_error = lambda *_: None
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.secure = tls is not None
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, request, content):
+        part = content.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
+        assert part[128:132] == b"DICM"
+        entry = {"00081155": {"vr": "UI", "Value": ["1.2.3.4"]}}
+        if self.status in (200, 202) and self.reason is None:
+            self.got.append(hashlib.sha256(part[-len(BODY) :]).hexdigest())
+            reply = {"00081199": {"vr": "SQ", "Value": [entry]}}
+        else:
+            entry["00081197"] = {"vr": "US", "Value": [self.reason or 0xC000]}
+            reply = {"00081198": {"vr": "SQ", "Value": [entry]}}
+        body = json.dumps(reply).encode()
+        request.send_response(self.status)
+        request.send_header("Content-Type", "application/dicom+json")
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def refuse(self):
+        self.status, self.reason = 409, 0xA900
+
+    def defer(self):
+        self.status, self.reason = 503, 0xA700
+
+    def settings(self, **more):
+        url = f"http{'s' if self.secure else ''}://localhost:{self.port}/studies"
+        return StowDestination(name="peer", kind="stow", url=url, timeout_s=2, **more)
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class FolderPeer:
+    """A folder; refuses nothing, defers when it cannot be written."""
+
+    kind = "folder"
+
+    def __init__(self, tmp_path, tls=None):
+        self.path = tmp_path / "out"
+
+    @property
+    def got(self):
+        return [hashlib.sha256(f.read_bytes()[-len(BODY) :]).hexdigest() for f in self.path.glob("*.dcm")]
+
+    def defer(self):
+        self.path.write_text("a file where the folder should be")
+
+    def settings(self, **more):
+        return FolderDestination(name="peer", kind="folder", path=self.path)
+
+    def close(self):
+        pass
+
+
+PEERS = [DimsePeer, StowPeer, FolderPeer]
+NETWORK = [DimsePeer, StowPeer]
+
+
+@pytest.fixture
+def peer(request, tmp_path):
+    peer = request.param(tmp_path)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def courier(peer):
+    courier = COURIERS[peer.kind](peer.settings(), "EDGEGW")
+    courier.prepare([(CT, ELE)])
+    yield courier
+    courier.close()
+
+
+every = pytest.mark.parametrize("peer", PEERS, indirect=True, ids=lambda p: p.kind)
+network = pytest.mark.parametrize("peer", NETWORK, indirect=True, ids=lambda p: p.kind)
+WHOLE = hashlib.sha256(BODY).hexdigest()
+
+
+@every
+def test_accepted_means_the_peer_has_the_very_bytes(peer, courier):
+    assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
+    assert peer.got == [WHOLE]
+
+
+@every
+def test_the_same_instance_again_is_accepted(peer, courier):
+    assert [courier.deliver(consignment()).outcome for _ in range(2)] == [Outcome.ACCEPTED] * 2
+    assert set(peer.got) == {WHOLE}
+
+
+@every
+def test_rot_never_reaches_the_peer_as_a_whole_object(peer, courier):
+    with pytest.raises(CustodyRot):
+        courier.deliver(consignment(rotten=True))
+    assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
+    assert peer.got == [WHOLE]
+
+
+@every
+def test_a_peer_that_defers_is_to_blame_itself(peer, courier):
+    peer.defer()
+    verdict = courier.deliver(consignment())
+    assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+    assert verdict.text
+
+
+@every
+def test_a_well_peer_passes_the_probe(peer, courier):
+    assert courier.probe().outcome is Outcome.ACCEPTED
+
+
+@network
+def test_a_refusal_is_about_the_instance(peer, courier):
+    peer.refuse()
+    verdict = courier.deliver(consignment())
+    assert (verdict.outcome, verdict.blame) == (Outcome.REFUSED, Blame.INSTANCE)
+
+
+@network
+def test_a_peer_that_drops_mid_body_is_ill_and_may_come_back(peer, courier):
+    peer.drop = True
+    verdict = courier.deliver(consignment())
+    assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+    peer.drop = False
+    assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
+
+
+@network
+def test_a_silent_peer_is_ill(peer, courier):
+    peer.delay_s = 5.0
+    verdict = courier.deliver(consignment())
+    assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+
+
+@network
+def test_nobody_there_is_told_in_words(peer, courier):
+    peer.close()
+    for verdict in (courier.deliver(consignment()), courier.probe()):
+        assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+        assert "connect" in verdict.text
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def server_side(authority, name, clients=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    if clients:
+        clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_side(folder, authority, identity=None):
+    ca = folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca))
+    if identity is None:
+        return ClientTls(ca_file=ca)
+    identity.private_key_and_cert_chain_pem.write_to_path(str(folder / "id.pem"))
+    return ClientTls(ca_file=ca, cert_file=folder / "id.pem", key_file=folder / "id.pem")
+
+
+@pytest.mark.parametrize("kind", NETWORK, ids=lambda p: p.kind)
+@pytest.mark.parametrize(
+    ("name", "right_authority", "identified", "outcome"),
+    [
+        ("localhost", True, True, Outcome.ACCEPTED),
+        ("localhost", True, False, Outcome.DEFERRED),
+        ("elsewhere.example", True, True, Outcome.DEFERRED),
+        ("localhost", False, True, Outcome.DEFERRED),
+    ],
+    ids=["mutual", "no-client-certificate", "wrong-name", "wrong-authority"],
+)
+def test_certificates_decide(kind, name, right_authority, identified, outcome, authority, tmp_path):
+    peer = kind(tmp_path, server_side(authority, name, authority))
+    try:
+        trusted = authority if right_authority else trustme.CA()
+        identity = authority.issue_cert("gateway.example") if identified else None
+        courier = COURIERS[kind.kind](peer.settings(tls=client_side(tmp_path, trusted, identity)), "EDGEGW")
+        courier.prepare([(CT, ELE)])
+        verdict = courier.deliver(consignment())
+        courier.close()
+        assert verdict.outcome is outcome, verdict
+        assert len(peer.got) == (outcome is Outcome.ACCEPTED)
+    finally:
+        peer.close()
+
+
+def test_a_syntax_the_peer_does_not_take_is_named_as_such(tmp_path):
+    _config.UNRESTRICTED_STORAGE_SERVICE = False
+    entity = AE("PEER")
+    entity.add_supported_context(CT, ELE)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    port = server.socket.getsockname()[1]
+    settings = DimseDestination(name="p", kind="dimse", host="127.0.0.1", port=port, ae_title="PEER", timeout_s=2)
+    courier = COURIERS["dimse"](settings, "EDGEGW")
+    try:
+        verdict = courier.deliver(consignment(syntax=J2K))
+        assert verdict.outcome is Outcome.REFUSED and verdict.syntax_refused
+        assert courier.accepts(CT) == frozenset({ELE})
+    finally:
+        courier.close()
+        entity.shutdown()
+
+
+def test_a_port_that_answers_nothing_is_left_in_time(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = DimseDestination(name="p", kind="dimse", host="127.0.0.1", port=port, ae_title="P", timeout_s=0.5)
+        assert COURIERS["dimse"](settings, "E").probe().outcome is Outcome.DEFERRED
