@@ -83,7 +83,7 @@ class MetaFacts:
 
 def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     if len(value) % 2:
-        value += b"\0"
+        value += b"\0" if vr in (b"UI", b"OB") else b" "  # PS3.5 6.2
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
     if vr in _LONG_VRS:
         return head + struct.pack("<HI", 0, len(value)) + value

@@ -21,12 +21,15 @@ from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.send.backoff import next_delay_s
 from gateway.send.courier import Consignment, Courier
+from gateway.spool.committer import Wish
 from gateway.spool.ledger import Claim, Held
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.send")
 
 CLAIMS_PER_COURIER = 8
+MAX_RECORDING = 64
+"""Verdicts that may be on their way into the ledger."""
 CLAIMS_PER_ASSOCIATION = 4
 SOLO_S = 1.0
 """A further courier helps when so much waits, or when the first is busy for so long with one instance."""
@@ -73,6 +76,7 @@ class Lane:
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
         self._ready_since = 0.0
+        self._recording: list[tuple[Wish[None], Claim, Verdict, float]] = []
         self._unrecorded: list[tuple[Claim, Verdict, float]] = []
 
     @property
@@ -105,6 +109,7 @@ class Lane:
                     self._spool.work.wait(IDLE_WAIT_S)
         finally:
             courier.close()
+            self._settle(wait=True)
             self._give_back()
 
     def _next(self, number: int) -> Claim | None:
@@ -275,16 +280,34 @@ class Lane:
             self.health.retry_at = 0.0
 
     def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
+        """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
+        once more after a crash, which is harmless."""
         try:
-            self._spool.record(claim, verdict, delay_s)
-        except SpoolError:  # kept in hand, so that it is not sent again, until the ledger can be written
+            wish = self._spool.record(claim, verdict, delay_s)
+        except SpoolError:
             with self._lock:
                 self._unrecorded.append((claim, verdict, delay_s))
             return
         with self._lock:
-            self._in_hand.discard(claim.held.seq)
+            self._recording.append((wish, claim, verdict, delay_s))
+
+    def _settle(self, *, wait: bool) -> None:
+        """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
+        with self._lock:
+            taken = [entry for entry in self._recording if wait or entry[0].done.is_set()]
+            self._recording = [entry for entry in self._recording if entry not in taken]
+        for wish, claim, verdict, delay_s in taken:
+            try:
+                wish.outcome()
+            except SpoolError:
+                with self._lock:
+                    self._unrecorded.append((claim, verdict, delay_s))
+                continue
+            with self._lock:
+                self._in_hand.discard(claim.held.seq)
 
     def _record_late(self) -> None:
+        self._settle(wait=len(self._recording) > MAX_RECORDING)
         with self._lock:
             if not self._unrecorded or self._spool.committer.fault:
                 return

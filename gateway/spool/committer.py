@@ -33,7 +33,7 @@ REPLY_PATIENCE_S = 120.0
 
 
 @dataclass(eq=False)
-class _Wish(Generic[T]):
+class Wish(Generic[T]):
     """Something that waits for the next batch, and what became of it."""
 
     done: threading.Event = field(default_factory=threading.Event, init=False)
@@ -54,14 +54,14 @@ class _Wish(Generic[T]):
 
 
 @dataclass(eq=False)
-class _Acceptance(_Wish[Receipt]):
+class _Acceptance(Wish[Receipt]):
     part: Part
     instance: SOPInstance
     destinations: Mapping[str, int]
 
 
 @dataclass(eq=False)
-class _Change(_Wish[T]):
+class _Change(Wish[T]):
     apply: Callable[[Ledger], T]
 
 
@@ -91,9 +91,13 @@ class Committer:
 
     def change(self, apply: Callable[[Ledger], T]) -> T:
         """Do something to the ledger, in the next transaction; durable after return. Raises SpoolError."""
+        return self.change_soon(apply).outcome()
+
+    def change_soon(self, apply: Callable[[Ledger], T]) -> Wish[T]:
+        """Ask for a change and go on; its `outcome()` waits until it is durable. Raises SpoolError when closing."""
         wish: _Change[T] = _Change(apply)
         self._enqueue(wish)  # type: ignore[arg-type]
-        return wish.outcome()
+        return wish
 
     def _enqueue(self, wish: _Acceptance | _Change[object]) -> None:
         with self._wake:

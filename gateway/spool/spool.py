@@ -14,7 +14,7 @@ from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Header, Origin, SOPInstance
 from gateway.model.verdict import Verdict
 from gateway.spool.capacity import Capacity, Room, look
-from gateway.spool.committer import Committer
+from gateway.spool.committer import Committer, Wish
 from gateway.spool.ledger import Claim, Held, Ledger, LedgerReader, Receipt
 from gateway.spool.recovery import Recovered, Router, adopt_orphans, recover, remove_files
 from gateway.spool.store import Part, Store
@@ -135,10 +135,10 @@ class Spool:
             return self.reader.due(destination, limit, now, patience_s)
         return self.committer.change(lambda ledger: ledger.claim(destination, limit, now, patience_s))
 
-    def record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
-        """Write down a verdict, and when to try again; raises SpoolError."""
+    def record(self, claim: Claim, verdict: Verdict, delay_s: float) -> Wish[None]:
+        """Write down a verdict, and when to try again; durable when its `outcome()` returns. Raises SpoolError."""
         at = time.time() + delay_s
-        self.committer.change(lambda ledger: ledger.record(claim.held.seq, claim.destination, verdict, at))
+        return self.committer.change_soon(lambda ledger: ledger.record(claim.held.seq, claim.destination, verdict, at))
 
     def quarantine(self, held: Held, reason: str) -> None:
         """Put a rotten instance aside; raises SpoolError."""

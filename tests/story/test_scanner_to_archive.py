@@ -106,7 +106,7 @@ def test_an_archive_that_takes_no_compression_gets_native_and_holds_what_cannot_
         box.ask("status")
         assert cli(box, "import", str(files[name])).returncode == 0
     assert wait_until(lambda: box.ask("status")["released"] == 2, 40), box.log()
-    held = box.ask("queue_list", states=["held"])
+    held = wait_until(lambda: box.ask("queue_list", states=["held"]))
     assert len(held) == 1 and "Transfer Syntax" in held[0]["reason"]
     sent = {str(d.SOPInstanceUID): d for d in map(pydicom.dcmread, archive.folder.iterdir())}
     for name in ("MR_small_bigendian.dcm", "image_dfl.dcm"):

@@ -1,0 +1,250 @@
+"""Hostile and broken scanners: they never block others, never grow memory, never make half an object whole."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+from gateway.dicom.listener import Listener
+from gateway.dicom.pdu_stream import Patience
+from gateway.dicom.requestor import Peer, PeerFailed, Requestor, request_pdu
+from gateway.dicom.services import Rejection
+from gateway.model.errors import Refused
+
+CT, ELE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+VERIFICATION = ("1.2.840.10008.1.1", "1.2.840.10008.1.2")
+
+
+class Sink:
+    def __init__(self, door):
+        self.door, self.content = door, bytearray()
+
+    def write(self, fragment):
+        if self.door.refuse_after is not None and len(self.content) >= self.door.refuse_after:
+            raise Refused(0xA700, "full")
+        self.content += fragment
+
+    def finish(self):
+        if self.door.broken:
+            raise ValueError("a bug of ours")
+        self.door.finished.append(bytes(self.content))
+        return 0
+
+    def abandon(self):
+        self.door.abandoned += 1
+
+
+class Door:
+    def __init__(self):
+        self.finished, self.abandoned, self.rejection, self.refuse_after, self.broken = [], 0, None, None, False
+
+    def admit(self, facts):
+        return self.rejection
+
+    def store(self, facts, context, sop_class, sop_instance, priority):
+        return Sink(self)
+
+
+@pytest.fixture
+def door():
+    return Door()
+
+
+@pytest.fixture
+def listener(door):
+    patience = Patience(idle_s=1.0, artim_s=0.5, pdu_s=0.5, min_bytes_per_s=1e6, reply_s=1.0, finish_s=0.5)
+    listener = Listener(
+        "127.0.0.1", 0, door, lambda name, target: threading.Thread(target=target, daemon=True).start(),
+        max_pdu_bytes=16384, idle_timeout_s=1.0, max_associations=8, max_per_address=6, patience=patience,
+    )  # fmt: skip
+    stop = threading.Event()
+    thread = threading.Thread(target=listener.run, args=(stop, lambda: None))
+    thread.start()
+    yield listener
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def peer(listener):
+    return Peer("127.0.0.1", listener.port, "BOX", "CT", 5.0)
+
+
+def open_raw(listener, contexts=((CT, ELE),)):
+    """A raw socket with an established association."""
+    raw = socket.create_connection(("127.0.0.1", listener.port), 5)
+    raw.sendall(request_pdu(peer(listener), list(contexts)))
+    assert raw.recv(65536)[0] == 0x02
+    return raw
+
+
+def pdata(context_id, flags, payload):
+    return struct.pack(">BBIIBB", 4, 0, len(payload) + 6, len(payload) + 2, context_id, flags) + payload
+
+
+def echo_works(listener):
+    requestor = Requestor(peer(listener), [VERIFICATION])
+    status = requestor.echo(1)
+    requestor.release()
+    return status == 0
+
+
+def ends(raw):
+    """Everything until the peer closes, bounded."""
+    raw.settimeout(5)
+    got = b""
+    try:
+        while block := raw.recv(65536):
+            got += block
+    except ConnectionResetError:
+        pass
+    return got
+
+
+def test_dcmtk_verifies(listener):
+    assert subprocess.run(["echoscu", "127.0.0.1", str(listener.port)]).returncode == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, 300_001])
+def test_a_body_of_any_size_arrives_whole(listener, door, size):
+    requestor = Requestor(peer(listener), [(CT, ELE)])
+    content = os.urandom(size)
+    assert requestor.store(1, CT, "1.2", [content])[0] == 0
+    requestor.release()
+    assert door.finished == [content]
+
+
+@pytest.mark.parametrize(
+    "bytes_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\x00\xff\xff\xff\xff" + b"x" * 100,
+        b"\x01\x00\x00\x00\x00\x04abcd",
+        b"\x04\x00\x00\x00\x00\x0a\x00\x00\x00\x06\x01\x03abcd",
+        b"\x00" * 1000,
+        b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00",
+        os.urandom(5000),
+    ],
+)
+def test_garbage_ends_only_its_own_connection(listener, bytes_):
+    with socket.create_connection(("127.0.0.1", listener.port), 5) as raw:
+        raw.sendall(bytes_)
+        assert echo_works(listener)
+        ends(raw)
+    assert echo_works(listener)
+
+
+def test_silent_and_dripping_clients_are_let_go(listener):
+    silent = [socket.create_connection(("127.0.0.1", listener.port), 5) for _ in range(3)]
+    silent[0].sendall(b"\x01\x00\x00")
+    assert echo_works(listener)
+    for raw in silent:
+        assert ends(raw) == b""
+    assert echo_works(listener)
+
+
+def test_too_many_from_one_address_are_turned_away_and_room_comes_back(listener):
+    held = [open_raw(listener) for _ in range(6)]
+    with socket.create_connection(("127.0.0.1", listener.port), 5) as raw:
+        assert ends(raw)[:1] == b"\x03"
+    for raw in held:
+        raw.close()
+    deadline = time.monotonic() + 5
+    while listener.associations and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert echo_works(listener)
+
+
+def half_an_object(raw):
+    from gateway.dicom.requestor import command_bytes
+
+    raw.sendall(pdata(1, 0x03, command_bytes(1, 1, CT, "1.2.3")))
+    raw.sendall(pdata(1, 0x00, b"x" * 1000))
+
+
+def test_a_connection_that_breaks_leaves_nothing(listener, door):
+    raw = open_raw(listener)
+    half_an_object(raw)
+    raw.close()
+    deadline = time.monotonic() + 5
+    while not door.abandoned and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (door.abandoned, door.finished) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "next_bytes",
+    [
+        struct.pack(">BBIIBB", 4, 0, 20, 400, 1, 0) + b"x" * 14,
+        struct.pack(">BBIIBB", 4, 0, 6, 1, 1, 0),
+        struct.pack(">BBI", 4, 0, 0xFFFFFFF0),
+        pdata(3, 0x02, b"x"),
+        pdata(1, 0x03, b"\0" * 8),
+        struct.pack(">BBI", 9, 0, 4) + b"abcd",
+    ],
+    ids=["pdv over its pdu", "pdv too short", "giant", "other context", "command inside data", "unknown type"],
+)
+def test_nonsense_inside_an_object_never_makes_it_whole(listener, door, next_bytes):
+    raw = open_raw(listener)
+    half_an_object(raw)
+    raw.sendall(next_bytes)
+    assert ends(raw)[:1] == b"\x07"
+    assert (door.abandoned, door.finished) == (1, [])
+
+
+def test_an_object_that_stalls_is_given_up(listener, door):
+    raw = open_raw(listener)
+    half_an_object(raw)
+    assert ends(raw)[:1] == b"\x07"
+    assert (door.abandoned, door.finished) == (1, [])
+
+
+def test_a_refusal_is_answered_after_the_rest_was_drained(listener, door):
+    door.refuse_after = 1000
+    requestor = Requestor(peer(listener), [(CT, ELE)])
+    assert requestor.store(1, CT, "1.2", [b"x" * 200_000])[0] == 0xA700
+    door.refuse_after = None
+    assert requestor.store(1, CT, "1.2", [b"y" * 200_000])[0] == 0
+    requestor.release()
+
+
+def test_a_bug_of_ours_is_never_told_as_success(listener, door):
+    door.broken = True
+    requestor = Requestor(peer(listener), [(CT, ELE)])
+    assert requestor.store(1, CT, "1.2", [b"x" * 100])[0] == 0x0110
+    assert door.finished == []
+
+
+def test_a_rejected_association_says_why(listener, door):
+    door.rejection = Rejection(2, 3, 2)
+    with pytest.raises(PeerFailed, match="local limit"):
+        Requestor(peer(listener), [VERIFICATION])
+
+
+def test_a_context_that_was_not_accepted_is_answered_not_aborted(listener, door):
+    find = "1.2.840.10008.5.1.4.1.2.1.1"
+    requestor = Requestor(peer(listener), [(find, ELE), (CT, ELE)])
+    assert (find, ELE) not in requestor.accepted
+    assert requestor.store(1, CT, "1.2", [b"x" * 10])[0] == 0x0122
+    assert requestor.store(3, CT, "1.2", [b"x" * 10])[0] == 0
+    assert door.finished == [b"x" * 10]
+
+
+def test_several_pdvs_in_one_pdu_and_private_classes(listener, door):
+    from gateway.dicom.requestor import command_bytes
+
+    raw = open_raw(listener, contexts=(("1.3.6.1.4.1.99999.7", "1.3.6.1.4.1.99999.8"),))
+    command = command_bytes(1, 1, "1.3.6.1.4.1.99999.7", "1.2.3")
+    items = [(0x03, command), (0x00, b"abc"), (0x00, b""), (0x02, b"def")]
+    body = b"".join(struct.pack(">IBB", len(p) + 2, 1, f) + p for f, p in items)
+    raw.sendall(struct.pack(">BBI", 4, 0, len(body)) + body)
+    raw.settimeout(5)
+    assert raw.recv(65536)[0] == 0x04
+    assert door.finished == [b"abcdef"]
+    raw.close()
