@@ -1,0 +1,140 @@
+"""Judgement without I/O: back-off, status words, STOW-RS outcomes, routes, admission, capacity, lifecycles."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admit.policy import Objection, objection
+from gateway.config.schema import AdmitSettings, ModalitySettings, Settings
+from gateway.dicom.status import verdict_of
+from gateway.model.errors import ImpossibleTransition
+from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
+from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, after
+from gateway.model.verdict import Blame, Outcome
+from gateway.retire.retention import received_before
+from gateway.route.rules import destinations_of
+from gateway.send.backoff import next_delay_s
+from gateway.send.stow_rs import judge, outcome_of
+from gateway.spool.capacity import Room  # fmt: skip
+from gateway.spool.capacity import judge as judge_room
+
+UID = "1.2.3"
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 10), st.floats(10, 1000), st.floats(0, 1, exclude_max=True))
+def test_delays_stay_between_nothing_and_the_ceiling(attempt, first, ceiling, luck):
+    assert 0 < next_delay_s(attempt, first, ceiling, luck) <= ceiling
+
+
+@given(st.integers(0, 0xFFFF))
+def test_every_status_word_has_a_verdict_and_only_success_and_warnings_release(status):
+    verdict = verdict_of(status)
+    known_good = status in (0, 1, 0x0107, 0x0111, 0x0116) or 0xB000 <= status <= 0xBFFF
+    assert (verdict.outcome is Outcome.ACCEPTED) == known_good
+    assert verdict.text
+
+
+def test_a_full_archive_is_to_blame_itself_and_a_bad_instance_alone():
+    assert verdict_of(0xA700).blame is Blame.DESTINATION
+    assert verdict_of(0xC123).blame is Blame.INSTANCE
+
+
+def reply(tag, **reason):
+    entry = {"00081155": {"vr": "UI", "Value": [UID]}, **{k: {"vr": "US", "Value": [v]} for k, v in reason.items()}}
+    return json.dumps({tag: {"vr": "SQ", "Value": [entry]}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (200, reply("00081199"), Outcome.ACCEPTED),
+        (202, reply("00081199"), Outcome.ACCEPTED),
+        (202, reply("00081198", **{"00081197": 0xA900}), Outcome.REFUSED),
+        (409, reply("00081198", **{"00081197": 0x0111}), Outcome.ACCEPTED),
+        (409, reply("00081198", **{"00081197": 0xC000}), Outcome.REFUSED),
+        (409, reply("00081198", **{"00081197": 0xA700}), Outcome.DEFERRED),
+        (409, b"", Outcome.REFUSED),
+        (202, b"", Outcome.DEFERRED),
+        (503, b"<html>", Outcome.DEFERRED),
+        (401, b"", Outcome.DEFERRED),
+        (302, b"", Outcome.DEFERRED),
+        (415, b"", Outcome.REFUSED),
+    ],
+)
+def test_a_stow_reply_is_read_for_the_instance_itself(status, body, outcome):
+    assert judge(status, outcome_of(body, "application/dicom+json", UID)).outcome is outcome
+
+
+def test_a_stow_reply_in_xml_is_read_too():
+    xml = (
+        '<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ"><Item number="1">'
+        f'<DicomAttribute tag="00081155" vr="UI"><Value number="1">{UID}</Value></DicomAttribute>'
+        '<DicomAttribute tag="00081197" vr="US"><Value number="1">43264</Value></DicomAttribute>'
+        "</Item></DicomAttribute></NativeDicomModel>"
+    )
+    assert outcome_of(xml.encode(), "application/dicom+xml", UID) == 0xA900
+
+
+def instance(modality="CT", calling="CT1"):
+    header = Header("1.2.840.10008.5.1.4.1.1.2", UID, "1.2", "1.3", modality)
+    return SOPInstance("0" * 32, header.sop_class_uid, UID, "1.2.840.10008.1.2", "0" * 64, 1, header,
+                       Origin(Door.DIMSE, "192.0.2.1", calling, "BOX", 104), 0.0)  # fmt: skip
+
+
+def settings(routes):
+    folders = [{"name": name, "kind": "folder", "path": f"/tmp/{name}"} for name in ("a", "b")]
+    return Settings.model_validate({"destination": folders, "route": routes})
+
+
+def test_without_routes_everything_goes_everywhere():
+    assert set(destinations_of(settings([]), instance())) == {"a", "b"}
+
+
+def test_matching_routes_add_up_and_the_most_urgent_wins():
+    routes = [{"to": ["a"]}, {"when": {"modality": ["CT"]}, "to": ["a", "b"], "priority": "stat"}]
+    assert destinations_of(settings(routes), instance()) == {"a": Priority.STAT, "b": Priority.STAT}
+    assert destinations_of(settings(routes), instance(modality="MR")) == {"a": Priority.NORMAL}
+    assert destinations_of(settings(routes[1:]), instance(modality="MR")) == {}
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "address", "room", "expected"),
+    [
+        ("CT1", "BOX", "192.0.2.10", Room.OPEN, None),
+        (" CT1 ", "BOX", "::ffff:192.0.2.10", Room.OPEN, None),
+        ("CT2", "BOX", "192.0.2.10", Room.OPEN, Objection.SENDER),
+        ("CT1", "BOX", "192.0.2.11", Room.OPEN, Objection.SENDER),
+        ("CT1", "OTHER", "192.0.2.10", Room.OPEN, Objection.CALLED_AE_TITLE),
+        ("CT1", "BOX", "192.0.2.10", Room.TIGHT, Objection.NO_ROOM),
+    ],
+)
+def test_who_may_send(calling, called, address, room, expected):
+    known = [ModalitySettings(name="ct1", ae_title="CT1", address="192.0.2.10/32")]
+    found = objection(
+        AdmitSettings(unknown_senders="reject"), known, ["BOX"],
+        calling=calling, called=called, address=address, room=room,
+    )  # fmt: skip
+    assert found is expected
+
+
+def test_the_reserve_wins_over_the_water_mark():
+    assert judge_room(1000, 500, None, 100, 90) is Room.OPEN
+    assert judge_room(1000, 99, None, 50, 90) is Room.TIGHT
+    assert judge_room(1000, 49, None, 50, 90) is Room.FULL
+    assert judge_room(1000, 900, 3, 50, 90) is Room.FULL
+
+
+def test_a_clock_of_1970_retires_nothing():
+    assert received_before(1000.0, 0) is None
+
+
+def test_nothing_leaves_quarantine_and_nothing_is_retired_before_release():
+    assert not [event for state, event in CUSTODY if state is Custody.QUARANTINED]
+    assert [state for state, event in CUSTODY if event is CustodyEvent.RETENTION_OVER] == [Custody.RELEASED]
+    with pytest.raises(ImpossibleTransition):
+        after(CUSTODY, Custody.IN_CUSTODY, CustodyEvent.RETENTION_OVER)
+    assert len(DELIVERY) == 8
