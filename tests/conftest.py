@@ -17,6 +17,10 @@ import pytest
 from gateway.control import ask
 from gateway.model.errors import GatewayError
 
+# pynetdicom installs a storescu and a storescp of its own; in an activated environment they would hide DCMTK's.
+os.environ["PATH"] = os.pathsep.join(
+    folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder).is_relative_to(sys.prefix)
+)
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
