@@ -1,7 +1,8 @@
-"""Group commit: one thread makes finished objects and every other change of the ledger durable, batch by batch.
+"""Group commit: finished objects and every other change of the ledger become durable here, batch by batch.
 
-Senders' threads flush their own data in parallel; here a batch costs one directory flush and one ledger transaction,
-then all waiting replies go (contract D1).
+Senders' threads flush their own data in parallel. Whoever then finds the ledger free commits for all who wait, in his
+own thread: handing one object to another thread and back cost more than the commit. A batch costs one directory flush
+and one ledger transaction, then all waiting replies go (contract D1).
 """
 
 from __future__ import annotations
@@ -73,13 +74,15 @@ class Committer:
         self._ledger = ledger
         self._queue: deque[_Acceptance | _Change[object]] = deque()
         self._wake = threading.Condition()
+        self._leading = threading.Lock()
+        """Held by the one thread that writes the ledger at present."""
         self._open = True
         self._commits = 0
         self._fault_since = 0.0
         self.fault: str = ""
         """Why the ledger cannot be written at present; empty when it can."""
         self.on_recovery: Callable[[], None] = lambda: None
-        """Called in the committer's thread when the ledger can be written again."""
+        """Called, by the thread that commits, when the ledger can be written again."""
 
     def accept(self, part: Part, instance: SOPInstance, destinations: Mapping[str, int]) -> Receipt:
         """Take custody of a sealed part; after return it survives a power cut. Raises SpoolError."""
@@ -87,16 +90,20 @@ class Committer:
             raise SpoolError(self.fault)
         wish = _Acceptance(part, instance, destinations)
         self._enqueue(wish)
-        return wish.outcome()
+        return self._lead(wish)
 
     def change(self, apply: Callable[[Ledger], T]) -> T:
         """Do something to the ledger, in the next transaction; durable after return. Raises SpoolError."""
-        return self.change_soon(apply).outcome()
+        wish: _Change[T] = _Change(apply)
+        self._enqueue(wish)  # type: ignore[arg-type]
+        return self._lead(wish)
 
     def change_soon(self, apply: Callable[[Ledger], T]) -> Wish[T]:
         """Ask for a change and go on; its `outcome()` waits until it is durable. Raises SpoolError when closing."""
         wish: _Change[T] = _Change(apply)
         self._enqueue(wish)  # type: ignore[arg-type]
+        with self._wake:
+            self._wake.notify()
         return wish
 
     def _enqueue(self, wish: _Acceptance | _Change[object]) -> None:
@@ -104,21 +111,39 @@ class Committer:
             if not self._open:
                 raise SpoolError("the spool is closing")
             self._queue.append(wish)
-            self._wake.notify()
+
+    def _lead(self, wish: Wish[T]) -> T:
+        """Commit batches until `wish` is done, by us or by whoever writes at present; return its outcome."""
+        while not wish.done.is_set():
+            if not self._leading.acquire(timeout=REPLY_PATIENCE_S):
+                raise SpoolError("the ledger did not answer in time")
+            try:
+                if not wish.done.is_set():
+                    self._commit(self._batch())
+            finally:
+                self._leading.release()
+        return wish.outcome()
+
+    def _batch(self) -> list[_Acceptance | _Change[object]]:
+        with self._wake:
+            return [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
-        """Commit batches until stopped and drained; raises SpoolError when the ledger stays faulty."""
+        """Commit what nobody waits for, and probe a faulty ledger; raises SpoolError when it stays faulty."""
         while True:
             beat()
             with self._wake:
-                if not self._queue:
-                    if stop.is_set():
-                        self._open = False
-                        return
+                if not self._queue and not stop.is_set():
                     self._wake.wait(PAUSE_S)
-                batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            if batch or self.fault:
-                self._commit(batch)
+                closing = stop.is_set() and not self._queue
+                if closing:
+                    self._open = False
+            with self._leading:  # when closing: whoever still commits has ended before the ledger is closed
+                if closing:
+                    return
+                batch = self._batch()
+                if batch or self.fault:
+                    self._commit(batch)
             if self.fault and time.monotonic() - self._fault_since > FAULT_PATIENCE_S:
                 raise SpoolError(self.fault)
 

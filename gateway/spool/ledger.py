@@ -1,7 +1,8 @@
 """The ledger: all SQL of the house, and the only place where lifecycles are applied.
 
-One `Ledger` writes, in one thread at a time (the committer's); any number of `LedgerReader`s look. Row and history
-change in one transaction. SQLite in WAL mode with synchronous=FULL: what is committed survives a power cut.
+One `Ledger` writes, in one thread at a time (the one that leads the committer's batch); any number of
+`LedgerReader`s look. Row and history change in one transaction. SQLite in WAL mode with synchronous=FULL: what is
+committed survives a power cut.
 """
 
 from __future__ import annotations
