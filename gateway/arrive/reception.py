@@ -44,7 +44,7 @@ class Arrival:
         self._identity = identity
         self._prefix = bytearray()
         self._next_room_check = ROOM_CHECK_BYTES
-        self._part = spool.new_part(*identity)
+        self._part = spool.new_part(identity)
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Append data set bytes; raises Refused, after which nothing of the object is left."""
@@ -73,7 +73,8 @@ class Arrival:
             seen and seen != said
             for said, seen in zip(told, (header.sop_class_uid, header.sop_instance_uid), strict=True)
         )
-        header = replace(header, sop_class_uid=told[0], sop_instance_uid=told[1])
+        if told != (header.sop_class_uid, header.sop_instance_uid):
+            header = replace(header, sop_class_uid=told[0], sop_instance_uid=told[1])
         try:
             instance, receipt = self._spool.take(self._part, header, self._origin, self._identity)
         except SpoolError as error:

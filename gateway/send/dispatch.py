@@ -294,7 +294,7 @@ class Lane:
     def _settle(self, *, wait: bool) -> None:
         """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
         with self._lock:
-            taken = [entry for entry in self._recording if wait or entry[0].done.is_set()]
+            taken = [entry for entry in self._recording if wait or entry[0].done]
             self._recording = [entry for entry in self._recording if entry not in taken]
         for wish, claim, verdict, delay_s in taken:
             try:

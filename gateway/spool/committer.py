@@ -1,8 +1,8 @@
 """Group commit: finished objects and every other change of the ledger become durable here, batch by batch.
 
 Senders' threads flush their own data in parallel. Whoever then finds the ledger free commits for all who wait, in his
-own thread: handing one object to another thread and back cost more than the commit. A batch costs one directory flush
-and one ledger transaction, then all waiting replies go (contract D1).
+own thread: handing one object to another thread and back cost more than the commit. A batch costs one ledger
+transaction, then all waiting replies go (contract D1).
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from gateway.model.errors import GatewayError, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.spool.ledger import Held, Ledger, Receipt
-from gateway.spool.store import Part, Store, fsync_directory
+from gateway.spool.store import Part, Store
 
 log = logging.getLogger("gateway.spool")
 
@@ -27,7 +26,8 @@ T = TypeVar("T")
 BATCH = 64
 PAUSE_S = 1.0
 """Between looks at stop and fault when nothing comes."""
-CHECKPOINT_COMMITS = 500
+CHECKPOINT_COMMITS = 64
+"""Often, so that the journal stays a small file that is overwritten: a flush of a growing one writes metadata too."""
 FAULT_PATIENCE_S = 60.0
 """A ledger that cannot be written for so long ends the process (exit 75); the next start verifies everything."""
 REPLY_PATIENCE_S = 120.0
@@ -37,7 +37,9 @@ REPLY_PATIENCE_S = 120.0
 class Wish(Generic[T]):
     """Something that waits for the next batch, and what became of it."""
 
-    done: threading.Event = field(default_factory=threading.Event, init=False)
+    lead: Callable[[Wish[T]], None]
+    """Returns when the wish is done: commits itself when nobody else does."""
+    done: bool = field(default=False, init=False)
     durable: bool = field(default=False, init=False)
     """Set only after COMMIT returned: whatever else happens, nobody is told of a success that is not on the disk."""
     result: T | None = field(default=None, init=False)
@@ -45,8 +47,7 @@ class Wish(Generic[T]):
 
     def outcome(self) -> T:
         """Wait for the batch; raise what it raised."""
-        if not self.done.wait(REPLY_PATIENCE_S):
-            raise SpoolError("the ledger did not answer in time")
+        self.lead(self)
         if self.error is not None:
             raise self.error
         if not self.durable:
@@ -88,19 +89,19 @@ class Committer:
         """Take custody of a sealed part; after return it survives a power cut. Raises SpoolError."""
         if self.fault:
             raise SpoolError(self.fault)
-        wish = _Acceptance(part, instance, destinations)
+        wish = _Acceptance(self._lead, part, instance, destinations)
         self._enqueue(wish)
-        return self._lead(wish)
+        return wish.outcome()
 
     def change(self, apply: Callable[[Ledger], T]) -> T:
         """Do something to the ledger, in the next transaction; durable after return. Raises SpoolError."""
-        wish: _Change[T] = _Change(apply)
+        wish: _Change[T] = _Change(self._lead, apply)
         self._enqueue(wish)  # type: ignore[arg-type]
-        return self._lead(wish)
+        return wish.outcome()
 
     def change_soon(self, apply: Callable[[Ledger], T]) -> Wish[T]:
         """Ask for a change and go on; its `outcome()` waits until it is durable. Raises SpoolError when closing."""
-        wish: _Change[T] = _Change(apply)
+        wish: _Change[T] = _Change(self._lead, apply)
         self._enqueue(wish)  # type: ignore[arg-type]
         with self._wake:
             self._wake.notify()
@@ -112,17 +113,16 @@ class Committer:
                 raise SpoolError("the spool is closing")
             self._queue.append(wish)
 
-    def _lead(self, wish: Wish[T]) -> T:
-        """Commit batches until `wish` is done, by us or by whoever writes at present; return its outcome."""
-        while not wish.done.is_set():
+    def _lead(self, wish: Wish[T]) -> None:
+        """Commit batches until `wish` is done, by us or by whoever writes at present."""
+        while not wish.done:
             if not self._leading.acquire(timeout=REPLY_PATIENCE_S):
                 raise SpoolError("the ledger did not answer in time")
             try:
-                if not wish.done.is_set():
+                if not wish.done:
                     self._commit(self._batch())
             finally:
                 self._leading.release()
-        return wish.outcome()
 
     def _batch(self) -> list[_Acceptance | _Change[object]]:
         with self._wake:
@@ -153,7 +153,7 @@ class Committer:
             self._open = False
             for wish in self._queue:
                 wish.error = SpoolError(self.fault or "the spool is closing")
-                wish.done.set()
+                wish.done = True
             self._queue.clear()
 
     def _commit(self, batch: list[_Acceptance | _Change[object]]) -> None:
@@ -162,9 +162,10 @@ class Committer:
             with self._ledger.transaction():
                 if self.fault:
                     self._ledger.count("fault_probe")
-                self._accept_all([wish for wish in batch if isinstance(wish, _Acceptance)])
                 for wish in batch:
-                    if isinstance(wish, _Change):
+                    if isinstance(wish, _Acceptance):
+                        self._accept(wish)
+                    else:
                         self._apply(wish)
             for wish in batch:
                 wish.durable = wish.error is None
@@ -176,7 +177,7 @@ class Committer:
                     wish.error = wish.error or error
         finally:
             for wish in batch:
-                wish.done.set()
+                wish.done = True
 
     def _committed(self) -> None:
         if self.fault:
@@ -200,61 +201,25 @@ class Committer:
         except GatewayError as error:  # a bug in one change must not take the batch's objects with it
             wish.error = error
 
-    def _accept_all(self, wishes: list[_Acceptance]) -> None:
-        """Place, flush and enter a batch of sealed parts."""
-        placed: list[tuple[_Acceptance, Path]] = []
-        seen: dict[tuple[str, str], _Acceptance] = {}
-        twins: list[_Acceptance] = []
-        for wish in wishes:
-            elders = self._ledger.find(wish.instance.sop_instance_uid)
-            same = next((held for held in elders if held.instance.sha256 == wish.instance.sha256), None)
-            key = (wish.instance.sop_instance_uid, wish.instance.sha256)
-            if same is not None:
-                self._enter_duplicate(wish, same)
-            elif key in seen:
-                twins.append(wish)
-            elif self._place(wish, placed):
-                seen[key] = wish
-        if not self._flush_shelves(placed):
-            placed = []
-        for wish, shelf in placed:
-            conflict = bool(self._ledger.find(wish.instance.sop_instance_uid))
-            self._ledger.accept(wish.instance, shelf.name, wish.destinations, conflict=conflict)
-            wish.result = Receipt(wish.instance.object_id, conflict=conflict)
-        for wish in twins:
-            elders = self._ledger.find(wish.instance.sop_instance_uid)
-            same = next((held for held in elders if held.instance.sha256 == wish.instance.sha256), None)
-            if same is None:
-                wish.part.drop()
-                wish.error = SpoolError("the first copy of the object could not be kept")
-            else:
-                self._enter_duplicate(wish, same)
-
-    def _enter_duplicate(self, wish: _Acceptance, same: Held) -> None:
-        wish.part.drop()
-        self._ledger.count("duplicate")
-        self._ledger.require(same.seq, same.state, wish.destinations)
-        wish.result = Receipt(same.instance.object_id, duplicate=True)
-
-    def _place(self, wish: _Acceptance, placed: list[tuple[_Acceptance, Path]]) -> bool:
+    def _accept(self, wish: _Acceptance) -> None:
+        """Place a sealed part and enter it; what the batch holds already counts as held."""
+        elders = self._ledger.find(wish.instance.sop_instance_uid)
+        same = next((held for held in elders if held.instance.sha256 == wish.instance.sha256), None)
+        if same is not None:
+            self._enter_duplicate(wish, same)
+            return
         try:
             shelf = self._store.current_shelf()
             self._store.place(wish.part, shelf)
         except OSError as error:
             wish.part.drop()
             wish.error = SpoolError(f"the object could not be placed: {error.strerror}")
-            return False
-        placed.append((wish, shelf))
-        return True
+            return
+        self._ledger.accept(wish.instance, shelf.name, wish.destinations, conflict=bool(elders))
+        wish.result = Receipt(wish.instance.object_id, conflict=bool(elders))
 
-    def _flush_shelves(self, placed: list[tuple[_Acceptance, Path]]) -> bool:
-        """Make the new names durable; on failure refuse the batch's objects and take their files away again."""
-        try:
-            for shelf in {shelf for _, shelf in placed}:
-                fsync_directory(shelf)
-        except OSError as error:
-            for wish, shelf in placed:
-                self._store.path_of(shelf.name, wish.instance.object_id).unlink(missing_ok=True)
-                wish.error = SpoolError(f"the folder could not be flushed: {error.strerror}")
-            return False
-        return True
+    def _enter_duplicate(self, wish: _Acceptance, same: Held) -> None:
+        wish.part.drop()
+        self._ledger.count("duplicate")
+        self._ledger.require(same.seq, same.state, wish.destinations)
+        wish.result = Receipt(same.instance.object_id, duplicate=True)

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import SOPInstance
@@ -46,12 +47,32 @@ def _files(store: Store) -> dict[str, tuple[str, int]]:
     return found
 
 
-def remove_parts(store: Store) -> int:
-    """Remove what was never whole; return how many."""
-    parts = list(store.parts.iterdir())
-    for part in [*parts, *store.renditions.iterdir()]:
+def settle_parts(store: Store, reader: LedgerReader) -> int:
+    """Finish the renames that a power cut forgot, and remove what was never whole; return how many were removed."""
+    removed = 0
+    shelf_of: dict[str, str] | None = None
+    touched = set()
+    for part in [*store.parts.iterdir(), *store.renditions.iterdir()]:
+        if part.parent == store.parts and part.stat().st_size:
+            if shelf_of is None:
+                shelf_of = {object_id: shelf for object_id, shelf, *_ in reader.places()}
+            shelf = shelf_of.get(part.stem) or (store.current_shelf().name if _is_whole(store, part) else None)
+            if shelf is not None:
+                os.rename(part, store.path_of(shelf, part.stem))
+                touched.add(store.objects / shelf)
+                continue
         part.unlink()
-    return len(parts)
+        removed += 1
+    for folder in touched:
+        fsync_directory(folder)
+    return removed
+
+
+def _is_whole(store: Store, part: Path) -> bool:
+    try:
+        return store.verify(part).object_id == part.stem
+    except CustodyRot:
+        return False
 
 
 def adopt_orphans(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) -> tuple[int, int]:
@@ -99,7 +120,7 @@ def _missing(store: Store, reader: LedgerReader) -> list[Held]:
 def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) -> Recovered:
     """Bring files and ledger into agreement; raises SpoolError when the disk does not let us."""
     try:
-        parts = remove_parts(store)
+        parts = settle_parts(store, reader)
         with ledger.transaction():
             restarted = ledger.restart_deliveries()
         finish_retiring(store, ledger, reader)

@@ -87,11 +87,11 @@ class Spool:
         if self.capacity().room is Room.FULL:
             raise Refused(OUT_OF_RESOURCES, "disk reserve reached")
 
-    def new_part(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Part:
-        """Open a part file; raises Refused (0xA700) when there is no room or the disk fails."""
+    def new_part(self, identity: tuple[str, str, str]) -> Part:
+        """Begin an object; raises Refused (0xA700) when there is no room or the disk fails."""
         self.check_room()
         try:
-            return self.store.new_part(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+            return self.store.new_part(identity)
         except OSError as error:
             raise Refused(OUT_OF_RESOURCES, f"spool: {error.strerror}") from error
 
@@ -113,7 +113,7 @@ class Spool:
             raise
         receipt = self.committer.accept(part, instance, self._router(instance))
         self.hint()
-        return replace(instance, object_id=receipt.object_id), receipt
+        return replace(instance, object_id=receipt.object_id) if receipt.duplicate else instance, receipt
 
     def hint(self) -> None:
         """Wake whoever waits for work."""
@@ -162,6 +162,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the ledger and let another process in; the committer must have ended."""
+        self.store.drop_prepared()
         self.reader.close()
         self._ledger.close()
         os.close(self._lock)

@@ -8,12 +8,12 @@ object, its SHA-256 included, so that the file itself proves that it is whole an
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,8 +24,11 @@ from gateway.model.instance import Door, Header, Origin, SOPInstance
 LABEL_BYTES = 2048
 """Fixed size of the label in (0002,0102): it is written blank first and filled in place when the hash is known."""
 BLOCK_BYTES = 256 * 1024
-WRITE_BACK_BYTES = 8 * 2**20
-"""Write-back is started at each such step, so that the final flush of a large object is short."""
+PAGE_BYTES = 4096
+WRITE_BACK_BYTES = 256 * 1024
+"""Write-back is started at each such step, before its bytes are hashed: the disk works while the processor does."""
+PREPARED_PARTS = 16
+"""Parts made at once: one directory flush for all of them, instead of one for each object."""
 SHELF_OBJECTS = 1000
 """Objects in one folder: few enough to list, enough that a batch touches one folder."""
 
@@ -49,8 +52,14 @@ def make_directory(path: Path) -> None:
         fsync_directory(path.parent)
 
 
+_INSTANCE, _HEADER, _ORIGIN = ([field.name for field in fields(kind)] for kind in (SOPInstance, Header, Origin))
+
+
 def _label(instance: SOPInstance) -> bytes:
-    text = json.dumps(asdict(instance), separators=(",", ":")).encode()
+    facts = {name: getattr(instance, name) for name in _INSTANCE}  # asdict copies deeply, and took longer than a flush
+    facts["header"] = {name: getattr(instance.header, name) for name in _HEADER}
+    facts["origin"] = {name: getattr(instance.origin, name) for name in _ORIGIN}
+    text = json.dumps(facts, separators=(",", ":")).encode()
     if len(text) > LABEL_BYTES:
         raise SpoolError("the object's identifiers are too long for its label")
     return text.ljust(LABEL_BYTES)
@@ -67,38 +76,38 @@ def _read_label(label: bytes) -> SOPInstance:
 class Part:
     """An object on its way in: written and hashed as it comes, in one pass. Used by one thread."""
 
-    def __init__(self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
-        self.object_id = uuid4().hex
-        self.path = folder / f"{self.object_id}.part"
+    def __init__(self, path: Path, fd: int, identity: tuple[str, str, str]) -> None:
+        """Begin an object in an empty file whose name is durable; `identity` is SOP class, instance, syntax."""
+        self.object_id = path.stem
+        self.path = path
         self.length = 0
+        self._fd = fd
         self._digest = hashlib.sha256()
-        self._identity = (sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-        self._written_back = 0
-        self._fd: int = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        try:
-            self._write_all(part10.meta_bytes(*self._identity, private=b" " * LABEL_BYTES))
-        except OSError:
-            self.drop()
-            raise
+        self._meta = part10.meta_bytes(*identity, private=b" " * LABEL_BYTES)
+        self._written_back = PAGE_BYTES
+        """The first page is written last, with the label."""
 
-    def _write_all(self, block: bytes | memoryview) -> None:
+    def _write_all(self, block: bytes | memoryview, at: int) -> None:
         view = memoryview(block)
         while view:
-            view = view[os.write(self._fd, view) :]
+            count = os.pwrite(self._fd, view, at)
+            view, at = view[count:], at + count
 
     def write(self, fragment: bytes | memoryview) -> None:
         """Append data set bytes; raises OSError, after which the part can only be dropped."""
-        self._write_all(fragment)
-        self._digest.update(fragment)
-        self.length += len(fragment)
-        if self.length - self._written_back >= WRITE_BACK_BYTES:
+        end = len(self._meta) + self.length + len(fragment)
+        self._write_all(fragment, end - len(fragment))
+        if end - self._written_back >= WRITE_BACK_BYTES:
+            whole_pages = (end - self._written_back) // PAGE_BYTES * PAGE_BYTES
             _libc.sync_file_range(
                 self._fd,
                 ctypes.c_int64(self._written_back),
-                ctypes.c_int64(self.length - self._written_back),
+                ctypes.c_int64(whole_pages),
                 ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
             )
-            self._written_back = self.length
+            self._written_back += whole_pages
+        self._digest.update(fragment)
+        self.length += len(fragment)
 
     @property
     def sha256(self) -> str:
@@ -110,9 +119,7 @@ class Part:
 
         A failed flush is never repeated: the kernel may have dropped the pages and would say "done" (contract D6).
         """
-        meta = part10.meta_bytes(*self._identity, private=_label(instance))
-        if os.pwrite(self._fd, meta, 0) != len(meta):
-            raise OSError(errno.EIO, "short write of the label")
+        self._write_all(self._meta[:-LABEL_BYTES] + _label(instance), 0)
         os.fdatasync(self._fd)
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -143,6 +150,8 @@ class Store:
         """Derived forms on their way; worth nothing after a restart."""
         self._shelf = 0
         self._on_shelf = 0
+        self._prepared: list[tuple[Path, int]] = []
+        self._preparing = threading.Lock()
 
     def prepare(self) -> None:
         """Make the folders, and go on with the last shelf."""
@@ -160,12 +169,36 @@ class Store:
             self._shelf, self._on_shelf = self._shelf + 1, 0
         return self.objects / f"{self._shelf:06d}"
 
-    def new_part(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Part:
-        """Open a part file on the spool's own file system; raises OSError."""
-        return Part(self.parts, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+    def new_part(self, identity: tuple[str, str, str]) -> Part:
+        """Begin an object under a name that survives a power cut already; raises OSError."""
+        with self._preparing:
+            if not self._prepared:
+                self._prepare_parts()
+            path, fd = self._prepared.pop()
+        return Part(path, fd, identity)
+
+    def _prepare_parts(self) -> None:
+        """Make empty parts with durable names, so that no object waits for the flush of a folder."""
+        try:
+            for _ in range(PREPARED_PARTS):
+                path = self.parts / f"{uuid4().hex}.part"
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+                self._prepared.append((path, fd))
+            fsync_directory(self.parts)
+        except OSError:
+            self.drop_prepared()
+            raise
+
+    def drop_prepared(self) -> None:
+        """Remove the parts that nothing was written to."""
+        while self._prepared:
+            path, fd = self._prepared.pop()
+            os.close(fd)
+            path.unlink(missing_ok=True)
 
     def place(self, part: Part, shelf: Path) -> None:
-        """Give a sealed part its final name on `shelf`; durable only after fsync_directory(shelf)."""
+        """Give a sealed part its final name on `shelf`. Not flushed: the part's own name is durable, its bytes prove
+        themselves, and recovery finishes a rename that a power cut forgot."""
         os.rename(part.path, shelf / f"{part.object_id}.dcm")
         self._on_shelf += 1
 

@@ -277,7 +277,7 @@ spool.committer._ledger._db.execute("PRAGMA synchronous=OFF")
 stop = threading.Event(); t = threading.Thread(target=spool.committer.run, args=(stop, lambda: None)); t.start()
 for i in range({HELD}):
     identity = ("1.2.840.10008.5.1.4.1.1.2", f"1.2.{{i}}", "1.2.840.10008.1.2")
-    part = spool.new_part(*identity); part.write(b"x" * 100)
+    part = spool.new_part(identity); part.write(b"x" * 100)
     spool.take(part, Header(*identity[:2], "1.2.3", "1.2.3", "CT"), Origin(Door.IMPORT), identity)
 stop.set(); t.join(); spool.close()
 """

@@ -15,7 +15,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 def take(spool: Spool, number: int):
     identity = (CT, f"1.2.{number}", "1.2.840.10008.1.2")
-    part = spool.new_part(*identity)
+    part = spool.new_part(identity)
     part.write(b"x" * 100)
     return spool.take(part, Header(CT, f"1.2.{number}", "1.2.3", "1.2.3", "CT"), Origin(Door.IMPORT), identity)
 

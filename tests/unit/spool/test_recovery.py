@@ -1,0 +1,84 @@
+"""What a start finds after a power cut, and what it makes of it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gateway.model.instance import Door, Header, Origin
+from gateway.spool.spool import Spool
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+CONTENT = b"\x08\x00\x60\x00CS\x02\x00CT" * 1000
+
+
+def take(spool: Spool, number: int) -> None:
+    identity = (CT, f"1.2.{number}", "1.2.840.10008.1.2.1")
+    part = spool.new_part(identity)
+    part.write(CONTENT)
+    spool.take(part, Header(CT, f"1.2.{number}", "1.2.3", "1.2.3", "CT"), Origin(Door.IMPORT), identity)
+
+
+@pytest.fixture
+def after_power_cut(tmp_path):
+    """A spool of three objects, closed, and the way back to it."""
+    spool = Spool(tmp_path, 0, 100)
+    for number in range(3):
+        take(spool, number)
+    spool.close()
+    return lambda: Spool(tmp_path, 0, 100)
+
+
+def objects(tmp_path):
+    return sorted((tmp_path / "objects").rglob("*.dcm"))
+
+
+def forget_rename(tmp_path):
+    """Put the first object back under its first name, which is the durable one."""
+    path = objects(tmp_path)[0]
+    part = tmp_path / "parts" / f"{path.stem}.part"
+    os.rename(path, part)
+    return part
+
+
+def test_a_rename_that_the_power_cut_forgot_is_finished(tmp_path, after_power_cut):
+    forget_rename(tmp_path)
+    spool = after_power_cut()
+    assert (spool.recovered.held, spool.recovered.lost, spool.recovered.parts_removed) == (3, 0, 0)
+    assert len(objects(tmp_path)) == 3
+    for held in spool.reader.get(""):
+        assert b"".join(spool.body(held)) == CONTENT
+    spool.close()
+
+
+def test_a_whole_part_is_adopted_when_the_ledger_is_lost_too(tmp_path, after_power_cut):
+    forget_rename(tmp_path)
+    for path in tmp_path.glob("ledger.db*"):
+        path.unlink()
+    spool = after_power_cut()
+    assert (spool.recovered.held, spool.recovered.adopted) == (3, 3)
+    assert len(objects(tmp_path)) == 3
+    spool.close()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:3000], lambda b: bytes(len(b)), lambda b: b""])
+def test_a_part_that_nobody_was_told_of_and_that_is_not_whole_is_removed(tmp_path, after_power_cut, damage):
+    content = objects(tmp_path)[0].read_bytes()
+    stranger = tmp_path / "parts" / f"{0:032x}.part"
+    stranger.write_bytes(damage(content))
+    spool = after_power_cut()
+    assert (spool.recovered.held, spool.recovered.parts_removed, spool.recovered.adopted) == (3, 1, 0)
+    assert not stranger.exists()
+    spool.close()
+
+
+def test_a_missing_object_is_told_and_never_hidden(tmp_path, after_power_cut):
+    objects(tmp_path)[0].unlink()
+    spool = after_power_cut()
+    assert (spool.recovered.held, spool.recovered.lost) == (2, 1)
+    spool.close()
+
+
+def test_prepared_parts_are_gone_after_the_end(tmp_path, after_power_cut):
+    assert list((tmp_path / "parts").iterdir()) == []
