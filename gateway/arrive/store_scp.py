@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.admit.policy import Objection, objection
 from gateway.arrive.reception import Arrival, Reception
 from gateway.config.schema import ListenerSettings, Settings
-from gateway.dicom.services import AssociationFacts, Rejection
-from gateway.model.errors import SpoolError
+from gateway.dicom.command import C_ECHO_RQ, C_STORE_RQ, Response
+from gateway.dicom.negotiation import is_storage
+from gateway.dicom.services import (
+    CANNOT_UNDERSTAND,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    AssociationFacts,
+    Rejection,
+    Request,
+    Service,
+    verification,
+)
+from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Door, Origin
+from gateway.model.transfer_syntax import VERIFICATION_SOP_CLASS
 from gateway.spool.capacity import Room
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.arrive")
 
-SUCCESS = 0x0000
 DATA_SET_DOES_NOT_MATCH = 0xB007
 """A warning (PS3.4 table B.2-1): stored all the same."""
 
@@ -28,7 +39,7 @@ REJECTION = {
 """Result, source, reason of A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
 
-class StoreScpSink:
+class StoreReceiver:
     """One C-STORE's data set on its way into custody."""
 
     def __init__(self, arrival: Arrival) -> None:
@@ -38,9 +49,9 @@ class StoreScpSink:
         """Append bytes; raises Refused."""
         self._arrival.write(fragment)
 
-    def finish(self) -> int:
+    def finish(self) -> Iterable[Response]:
         """Answer the C-STORE: success or warning means the bytes are already ours; raises Refused."""
-        return DATA_SET_DOES_NOT_MATCH if self._arrival.finish().uid_differs else SUCCESS
+        return (Response(DATA_SET_DOES_NOT_MATCH if self._arrival.finish().uid_differs else SUCCESS),)
 
     def abandon(self) -> None:
         """Forget half an object."""
@@ -57,6 +68,11 @@ class StoreScp:
         self._settings = settings
         self._spool = spool
         self._reception = reception
+        self.services: Mapping[int, Service] = {C_ECHO_RQ: verification, C_STORE_RQ: self.store}
+
+    def offers(self, abstract_syntax: str) -> bool:
+        """Verification, and every storage class, known or not."""
+        return abstract_syntax == VERIFICATION_SOP_CLASS or is_storage(abstract_syntax)
 
     def admit(self, facts: AssociationFacts) -> Rejection | None:
         """Judge an association before it is taken."""
@@ -79,15 +95,18 @@ class StoreScp:
         log.warning("association_rejected from=%s port=%d reason=%r", facts.address, facts.listener_port, reason.value)
         return REJECTION[reason]
 
-    def store(
-        self,
-        facts: AssociationFacts,
-        context: tuple[str, str],
-        affected_sop_class_uid: str,
-        affected_sop_instance_uid: str,
-        message_priority: int,
-    ) -> StoreScpSink:
+    def store(self, request: Request) -> StoreReceiver:
         """Open a place for an object; raises Refused."""
+        facts, command = request.facts, request.command
+        if not is_storage(request.abstract_syntax):
+            raise Refused(SOP_CLASS_NOT_SUPPORTED, "not a storage context")
+        if not command.has_data_set:
+            raise Refused(SOP_CLASS_NOT_SUPPORTED, "C-STORE without a data set")
+        if not command.affected_sop_instance_uid:
+            raise Refused(CANNOT_UNDERSTAND, "C-STORE without a SOP Instance UID")
         origin = Origin(Door.DIMSE, facts.address, facts.calling_ae_title, facts.called_ae_title, facts.listener_port)
-        sop_class_uid = affected_sop_class_uid or context[0]
-        return StoreScpSink(self._reception.begin(origin, sop_class_uid, affected_sop_instance_uid, context[1]))
+        sop_class_uid = command.affected_sop_class_uid or request.abstract_syntax
+        arrival = self._reception.begin(
+            origin, sop_class_uid, command.affected_sop_instance_uid, request.transfer_syntax
+        )
+        return StoreReceiver(arrival)

@@ -6,33 +6,36 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gateway.dicom import negotiation
 from gateway.dicom.command import (
     C_CANCEL_RQ,
-    C_ECHO_RQ,
-    C_STORE_RQ,
     MAX_COMMAND_BYTES,
     RESPONSE,
     Command,
+    Response,
     read_command,
-    response_pdu,
+    response_pdus,
 )
-from gateway.dicom.negotiation import ACCEPTANCE, Context, Malformed, ProposedContext, Request, decide, read_request
+from gateway.dicom.negotiation import ACCEPTANCE, Context, Malformed, ProposedContext, decide, read_request
+from gateway.dicom.negotiation import Request as AssociateRequest
 from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed, Unrecognized
-from gateway.dicom.services import AssociationFacts, Rejection, StorageDoor, StoreSink
+from gateway.dicom.services import (
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNIZED_OPERATION,
+    AssociationFacts,
+    Door,
+    Receiver,
+    Rejection,
+    Request,
+)
 from gateway.dicom.upper_layer import ABORT_WHY, UNEXPECTED_PDU, Action, Event, State, step
 from gateway.model.errors import Refused
-from gateway.model.transfer_syntax import VERIFICATION_SOP_CLASS
 
 log = logging.getLogger("gateway.dicom")
-
-SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-UNRECOGNIZED_OPERATION = 0x0211
-CANNOT_UNDERSTAND = 0xC000
 
 MAX_CONTEXTS = 128
 """As many odd context ids as a byte has (PS3.8 9.3.2.2)."""
@@ -43,13 +46,19 @@ MAX_DRAIN_BYTES = 1 << 33
 """What follows a refusal is read to its end up to here; then the answer goes early, and the association ends."""
 
 
-def contexts_of(request: Request) -> list[Context]:
+FAILED = Response(PROCESSING_FAILURE, "gateway error")
+
+
+def contexts_of(request: AssociateRequest, door: Door) -> list[Context]:
     """Return one decision for each context id, the first of each id counts: two could not be told apart later."""
     first: dict[int, ProposedContext] = {}
     for proposed in request.contexts:
         first.setdefault(proposed.context_id, proposed)
     return [
-        decide(replace(one, transfer_syntaxes=tuple(uid for uid in one.transfer_syntaxes if len(uid) <= MAX_UID_BYTES)))
+        decide(
+            replace(one, transfer_syntaxes=tuple(uid for uid in one.transfer_syntaxes if len(uid) <= MAX_UID_BYTES)),
+            offered=door.offers(one.abstract_syntax),
+        )
         for one in first.values()
     ]
 
@@ -60,22 +69,21 @@ class _Message:
 
     context_id: int
     command: Command
-    sink: StoreSink | None = None
-    status: int | None = None
-    """The answer, when it is known before the data set ended: the rest is drained."""
-    comment: str = ""
+    receiver: Receiver | None = None
+    answer: Response = FAILED
+    """When there is no receiver: the data set is drained, and this is said."""
     drained: int = 0
 
-    def refuse(self, refusal: Refused) -> None:
-        """Remember why; the sink has cleaned up after itself."""
-        self.sink, self.status, self.comment = None, refusal.status, refusal.detail
+    def refuse(self, status: int, comment: str) -> None:
+        """Remember why; the receiver has cleaned up after itself."""
+        self.receiver, self.answer = None, Response(status, comment)
 
 
 class Association:
     """Serves one connection to its end; `run` is a thread's whole life."""
 
     def __init__(
-        self, connection: socket.socket, facts: AssociationFacts, door: StorageDoor, max_pdu_bytes: int, wait: Patience
+        self, connection: socket.socket, facts: AssociationFacts, door: Door, max_pdu_bytes: int, wait: Patience
     ) -> None:
         """Take over `connection`; `facts` has no AE titles yet."""
         self._connection = connection
@@ -87,11 +95,12 @@ class Association:
         self._state = State.AWAITING_REQUEST
         self._artim_at = time.monotonic() + wait.artim_s
         self._contexts: dict[int, Context] = {}
+        self._peer_max_pdu = 0
         self._command = bytearray()
         self._message: _Message | None = None
         self._progress_by = 0.0
         self._progress = 0
-        self._stored = 0
+        self._answered = 0
         self._stopping = False
 
     def run(self) -> None:
@@ -174,7 +183,7 @@ class Association:
             self._decide(got.body)
         elif action is Action.SEND_RELEASE:
             self._say_last(negotiation.RELEASE_RP)
-            log.info("association_released from=%s stored=%d", self._facts.address, self._stored)
+            log.info("association_released from=%s answered=%d", self._facts.address, self._answered)
         elif action is Action.SEND_ABORT:
             log.warning("association_aborted from=%s by=us event=%s", self._facts.address, event.name)
             self._say_last(negotiation.abort_pdu(*ABORT_WHY.get(event, UNEXPECTED_PDU)))
@@ -215,7 +224,8 @@ class Association:
             _, self._state = step(self._state, Event.REJECT)
             self._say_last(negotiation.reject_pdu(rejection.result, rejection.source, rejection.reason))
             return
-        contexts = contexts_of(request)
+        contexts = contexts_of(request, self._door)
+        self._peer_max_pdu = request.max_pdu_bytes
         self._contexts = {context.context_id: context for context in contexts}
         _, self._state = step(self._state, Event.ACCEPT)
         self._say(negotiation.accept_pdu(request, contexts, self._max_pdu_bytes))
@@ -232,11 +242,11 @@ class Association:
         if message is None or message.context_id != fragment.context_id:
             self._break("a data set without its command")
             return
-        if message.sink is not None:
+        if message.receiver is not None:
             try:
-                message.sink.write(fragment.payload)
+                message.receiver.write(fragment.payload)
             except Refused as refusal:
-                message.refuse(refusal)
+                message.refuse(refusal.status, refusal.detail)
         else:
             message.drained += len(fragment.payload)
         if fragment.ends_message:
@@ -274,62 +284,57 @@ class Association:
         if command.field == C_CANCEL_RQ or command.field & RESPONSE:
             return  # nothing of ours can be cancelled, and we asked for nothing
         message = self._message = _Message(context_id, command)
-        context = self._contexts.get(context_id)
-        if context is None or context.result != ACCEPTANCE:
-            message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "presentation context was not accepted"
-        elif command.field == C_ECHO_RQ:
-            message.status = SUCCESS
-        elif command.field != C_STORE_RQ:
-            message.status, message.comment = UNRECOGNIZED_OPERATION, "service not offered"
-        elif context.abstract_syntax == VERIFICATION_SOP_CLASS:
-            message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "not a storage context"
-        elif not command.has_data_set:
-            message.status, message.comment = SOP_CLASS_NOT_SUPPORTED, "C-STORE without a data set"
-        elif not command.affected_sop_instance_uid:
-            message.status, message.comment = CANNOT_UNDERSTAND, "C-STORE without a SOP Instance UID"
-        else:
-            self._open(message, context, command)
+        self._open(message)
         if not command.has_data_set:
             self._end(message)
 
-    def _open(self, message: _Message, context: Context, command: Command) -> None:
-        try:
-            message.sink = self._door.store(
-                self._facts,
-                (context.abstract_syntax, context.transfer_syntax),
-                command.affected_sop_class_uid,
-                command.affected_sop_instance_uid,
-                command.priority,
-            )
-        except Refused as refusal:
-            message.refuse(refusal)
+    def _open(self, message: _Message) -> None:
+        """Let the service make a place for the data set, or remember what to answer after it."""
+        context = self._contexts.get(message.context_id)
+        service = self._door.services.get(message.command.field)
+        if context is None or context.result != ACCEPTANCE:
+            message.refuse(SOP_CLASS_NOT_SUPPORTED, "presentation context was not accepted")
+        elif service is None:
+            message.refuse(UNRECOGNIZED_OPERATION, "service not offered")
+        else:
+            try:
+                message.receiver = service(
+                    Request(self._facts, context.abstract_syntax, context.transfer_syntax, message.command)
+                )
+            except Refused as refusal:
+                message.refuse(refusal.status, refusal.detail)
 
     def _end(self, message: _Message) -> None:
         """The message is whole: answer it."""
-        if message.status is None and message.sink is not None:
+        responses: Iterable[Response] = (message.answer,)
+        if message.receiver is not None:
             try:
-                message.status = message.sink.finish()
-                self._stored += 1
+                responses = message.receiver.finish()
+                message.receiver = None
             except Refused as refusal:
-                message.refuse(refusal)
+                message.refuse(refusal.status, refusal.detail)
+                responses = (message.answer,)
+        for response in responses:
+            self._answer(message, response)
         self._message = None
-        self._answer(message)
 
-    def _answer(self, message: _Message) -> None:
-        status = PROCESSING_FAILURE if message.status is None else message.status
-        if status != SUCCESS and message.comment:
-            log.warning("refused from=%s status=0x%04X reason=%r", self._facts.address, status, message.comment)
-        self._say(response_pdu(message.context_id, message.command, status, message.comment))
+    def _answer(self, message: _Message, response: Response) -> None:
+        if response.comment:
+            log.warning(
+                "refused from=%s status=0x%04X reason=%r", self._facts.address, response.status, response.comment
+            )
+        self._answered += 1
+        self._say(response_pdus(message.context_id, message.command, response, self._peer_max_pdu))
 
     def _fail_message(self) -> None:
         """Tell the peer of our failure, whatever was under way."""
         if self._message is not None:
             message = self._message
-            self._say(response_pdu(message.context_id, message.command, PROCESSING_FAILURE, "gateway error"))
+            self._answer(message, FAILED)
         self._say(negotiation.abort_pdu())
         self._drop_message()
 
     def _drop_message(self) -> None:
         message, self._message = self._message, None
-        if message is not None and message.sink is not None:
-            message.sink.abandon()
+        if message is not None and message.receiver is not None:
+            message.receiver.abandon()

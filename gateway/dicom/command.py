@@ -10,7 +10,12 @@ from gateway.dicom.negotiation import Malformed
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
+DATA_SET_FOLLOWS = 0x0001
 MAX_COMMAND_BYTES = 64 * 1024
+MAX_COMMENT = 64
+"""Characters of an Error Comment, a Long String."""
+MIN_PDV_BYTES, MAX_PDV_BYTES = 1024, 64 * 1024
+"""A peer that announces less than the first gets more than it announced: it could not read the command either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,15 @@ class Command:
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
     priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A DIMSE response; `comment` tells the peer's log why (0000,0902), `data_set` is in the context's syntax."""
+
+    status: int
+    comment: str = ""
+    data_set: bytes | None = None
 
 
 def read_command(body: bytes) -> Command:
@@ -67,18 +81,27 @@ def _padded(text: str, pad: bytes) -> bytes:
     return value + pad * (len(value) % 2)
 
 
-def response_pdu(context_id: int, request: Command, status: int, comment: str = "") -> bytes:
-    """Return the P-DATA-TF PDU with the response to a request; `comment` says why, to the peer's log (LO, 64)."""
+def response_pdus(context_id: int, request: Command, response: Response, max_pdu_bytes: int) -> bytes:
+    """Return the P-DATA-TF PDUs of a response; its data set is cut to what the peer takes (PS3.8 D.1, 0: no limit)."""
     elements = [
         _element(0x0002, _padded(request.affected_sop_class_uid, b"\0")) if request.affected_sop_class_uid else b"",
         _element(0x0100, struct.pack("<H", request.field | RESPONSE)),
         _element(0x0120, struct.pack("<H", request.message_id)),
-        _element(0x0800, struct.pack("<H", NO_DATA_SET)),
-        _element(0x0900, struct.pack("<H", status)),
-        _element(0x0902, _padded(comment[:64], b" ")) if comment else b"",
+        _element(0x0800, struct.pack("<H", NO_DATA_SET if response.data_set is None else DATA_SET_FOLLOWS)),
+        _element(0x0900, struct.pack("<H", response.status)),
+        _element(0x0902, _padded(response.comment[:MAX_COMMENT], b" ")) if response.comment else b"",
     ]
     if request.affected_sop_instance_uid:
         elements.append(_element(0x1000, _padded(request.affected_sop_instance_uid, b"\0")))
     body = b"".join(elements)
-    body = _element(0x0000, struct.pack("<I", len(body))) + body
-    return struct.pack(">BBIIBB", 0x04, 0, len(body) + 6, len(body) + 2, context_id, 0x03) + body
+    pdus = _data_pdu(context_id, 0x03, _element(0x0000, struct.pack("<I", len(body))) + body)
+    if response.data_set is None:
+        return pdus
+    size = max(MIN_PDV_BYTES, min(max_pdu_bytes or MAX_PDV_BYTES, MAX_PDV_BYTES) - 6)
+    pieces = [response.data_set[at : at + size] for at in range(0, len(response.data_set), size)] or [b""]
+    last = len(pieces) - 1
+    return pdus + b"".join(_data_pdu(context_id, 0x02 * (n == last), piece) for n, piece in enumerate(pieces))
+
+
+def _data_pdu(context_id: int, flags: int, payload: bytes) -> bytes:
+    return struct.pack(">BBIIBB", 0x04, 0, len(payload) + 6, len(payload) + 2, context_id, flags) + payload

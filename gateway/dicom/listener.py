@@ -16,7 +16,7 @@ from dataclasses import replace
 from gateway.dicom.association import Association
 from gateway.dicom.negotiation import reject_pdu
 from gateway.dicom.pdu_stream import Patience
-from gateway.dicom.services import AssociationFacts, StorageDoor
+from gateway.dicom.services import AssociationFacts, Door
 from gateway.model.errors import ConfigError
 
 log = logging.getLogger("gateway.dicom")
@@ -50,7 +50,7 @@ class Listener:
         self,
         address: str,
         port: int,
-        door: StorageDoor,
+        door: Door,
         spawn: Spawn,
         *,
         max_pdu_bytes: int,

@@ -116,11 +116,11 @@ def read_request(body: bytes) -> Request:
     return Request(_text(body[4:20]), _text(body[20:36]), tuple(contexts), max_pdu, body[4:68])
 
 
-def decide(proposed: ProposedContext) -> Context:
-    """Take every storage class in the requestor's first Transfer Syntax: we store any, and decode none."""
+def decide(proposed: ProposedContext, *, offered: bool) -> Context:
+    """Take an offered class in the requestor's first Transfer Syntax: we store any, and decode none."""
     syntax = next((uid for uid in proposed.transfer_syntaxes if uid), "")
     result = ACCEPTANCE
-    if proposed.abstract_syntax != VERIFICATION_SOP_CLASS and not is_storage(proposed.abstract_syntax):
+    if not offered:
         result = ABSTRACT_SYNTAX_NOT_SUPPORTED
     elif not syntax:
         result = TRANSFER_SYNTAXES_NOT_SUPPORTED

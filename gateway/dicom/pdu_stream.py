@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
 import struct
 import time
@@ -71,7 +72,8 @@ class PduStream:
     def __init__(self, connection: socket.socket, patience: Patience) -> None:
         self._connection = connection
         self._patience = patience
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
+        """Mapped, not allocated: an idle association touches one page of it."""
         self._start = self._end = 0
         self._pdu_left = self._pdv_left = 0
         self._context_id = self._flags = 0

@@ -1,9 +1,27 @@
-"""What the engine needs to know about whoever stands behind it: who may come in, and where data sets go."""
+"""What the loop needs to know about whoever stands behind it: who may come in, and which services are offered.
+
+A service is a function from a request to a receiver of its data set; what the receiver returns at the end are the
+responses. The loop knows no service: storage, worklist, print or query are entries in a door's table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from gateway.dicom.command import Command, Response
+from gateway.model.errors import Refused
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+UNRECOGNIZED_OPERATION = 0x0211
+OUT_OF_RESOURCES = 0xA700
+CANNOT_UNDERSTAND = 0xC000
+
+MAX_IDENTIFIER_BYTES = 1 << 20
+"""For the data set of a request that is no object: an identifier, an attribute list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +45,74 @@ class Rejection:
     reason: int
 
 
-class StoreSink(Protocol):
-    """Takes one data set, fragment by fragment. After it raised Refused it is over, and is not called again."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A DIMSE request on an accepted presentation context."""
+
+    facts: AssociationFacts
+    abstract_syntax: str
+    transfer_syntax: str
+    command: Command
+
+
+class Receiver(Protocol):
+    """Takes one request's data set, fragment by fragment. After it raised Refused it is over, not called again."""
 
     def write(self, fragment: memoryview) -> None:
         """Append bytes, valid only during the call; raises Refused: the rest is drained and its status answered."""
 
-    def finish(self) -> int:
-        """The data set is whole: return the status to answer; raises Refused."""
+    def finish(self) -> Iterable[Response]:
+        """The data set is whole, or there is none: return the responses, the final one last; raises Refused."""
         ...
 
     def abandon(self) -> None:
         """The sender broke off, or we failed; nothing of it may stay."""
 
 
-class StorageDoor(Protocol):
-    """The Storage SCP behind a listener."""
+Service = Callable[[Request], Receiver]
+"""Opens a place for a request's data set; raises Refused."""
+
+
+class Door(Protocol):
+    """Everything behind a listener."""
+
+    @property
+    def services(self) -> Mapping[int, Service]:
+        """By command field of the request (PS3.7 E.1)."""
+        ...
 
     def admit(self, facts: AssociationFacts) -> Rejection | None:
         """Judge an association before it is taken; None: welcome."""
 
-    def store(
-        self,
-        facts: AssociationFacts,
-        context: tuple[str, str],
-        affected_sop_class_uid: str,
-        affected_sop_instance_uid: str,
-        message_priority: int,
-    ) -> StoreSink:
-        """Open a place for a data set in `context` (abstract syntax, Transfer Syntax); raises Refused."""
+    def offers(self, abstract_syntax: str) -> bool:
+        """True when a presentation context for this SOP class is accepted."""
         ...
+
+
+class _Gathered:
+    """A receiver for services whose data set is small."""
+
+    def __init__(self, answer: Callable[[Request, bytes], Iterable[Response]], request: Request) -> None:
+        self._answer = answer
+        self._request = request
+        self._data_set = bytearray()
+
+    def write(self, fragment: memoryview) -> None:
+        if len(self._data_set) + len(fragment) > MAX_IDENTIFIER_BYTES:
+            raise Refused(OUT_OF_RESOURCES, "the data set is too long for this service")
+        self._data_set += fragment
+
+    def finish(self) -> Iterable[Response]:
+        return self._answer(self._request, bytes(self._data_set))
+
+    def abandon(self) -> None:
+        self._data_set.clear()
+
+
+def gathered(answer: Callable[[Request, bytes], Iterable[Response]]) -> Service:
+    """Make a service of a function from a request and its whole, bounded data set to responses."""
+    return lambda request: _Gathered(answer, request)
+
+
+verification: Service = gathered(lambda request, data_set: [Response(SUCCESS)])
+"""C-ECHO (PS3.4 Annex A)."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from gateway.dicom.part10 import read_meta
 from gateway.model.errors import CustodyRot, PrepareError
 from gateway.prepare.recipe import Rendition, target_syntax
-from gateway.prepare.reencode import reencode
 from gateway.spool.ledger import Held
 
 log = logging.getLogger("gateway.prepare")
@@ -33,6 +32,13 @@ def _confine() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
+    """Do the work in a worker, which alone pays for numpy and pydicom: the gateway itself stays small."""
+    from gateway.prepare.reencode import reencode
+
+    return reencode(path, offset, source_syntax, target_syntax, out)
 
 
 class Renderer:
@@ -65,7 +71,7 @@ class Renderer:
             raise CustodyRot("the object cannot be read") from error
         workers = self._workers()
         try:
-            future = workers.submit(reencode, path, offset, held.instance.transfer_syntax_uid, target, out)
+            future = workers.submit(_reencode, path, offset, held.instance.transfer_syntax_uid, target, out)
             sha256, length = future.result(DEADLINE_S)
         except PrepareError:
             out.unlink(missing_ok=True)

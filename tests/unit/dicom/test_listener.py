@@ -10,14 +10,19 @@ import threading
 import time
 
 import pytest
+from pydicom.dataset import Dataset
+from pynetdicom import AE
 
+from gateway.dicom.command import C_ECHO_RQ, C_STORE_RQ, Response
 from gateway.dicom.listener import Listener
 from gateway.dicom.pdu_stream import Patience
-from gateway.dicom.requestor import Peer, PeerFailed, Requestor, request_pdu
-from gateway.dicom.services import Rejection
+from gateway.dicom.requestor import Peer, PeerFailed, Requestor, command_bytes, request_pdu
+from gateway.dicom.services import Rejection, gathered, verification
 from gateway.model.errors import Refused
 
 CT, ELE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+FIND, MOVE = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"
+C_FIND_RQ = 0x0020
 VERIFICATION = ("1.2.840.10008.1.1", "1.2.840.10008.1.2")
 
 
@@ -34,7 +39,7 @@ class Sink:
         if self.door.broken:
             raise ValueError("a bug of ours")
         self.door.finished.append(bytes(self.content))
-        return 0
+        return [Response(0)]
 
     def abandon(self):
         self.door.abandoned += 1
@@ -43,12 +48,19 @@ class Sink:
 class Door:
     def __init__(self):
         self.finished, self.abandoned, self.rejection, self.refuse_after, self.broken = [], 0, None, None, False
+        self.services = {C_ECHO_RQ: verification, C_STORE_RQ: lambda request: Sink(self), C_FIND_RQ: find}
 
     def admit(self, facts):
         return self.rejection
 
-    def store(self, facts, context, sop_class, sop_instance, priority):
-        return Sink(self)
+    def offers(self, abstract_syntax):
+        return abstract_syntax != MOVE
+
+
+@gathered
+def find(request, identifier):
+    """Two matches, each the identifier doubled, then the end."""
+    return [Response(0xFF00, data_set=identifier * 2), Response(0xFF00, data_set=b""), Response(0)]
 
 
 @pytest.fixture
@@ -162,8 +174,6 @@ def test_too_many_from_one_address_are_turned_away_and_room_comes_back(listener)
 
 
 def half_an_object(raw):
-    from gateway.dicom.requestor import command_bytes
-
     raw.sendall(pdata(1, 0x03, command_bytes(1, 1, CT, "1.2.3")))
     raw.sendall(pdata(1, 0x00, b"x" * 1000))
 
@@ -228,17 +238,14 @@ def test_a_rejected_association_says_why(listener, door):
 
 
 def test_a_context_that_was_not_accepted_is_answered_not_aborted(listener, door):
-    find = "1.2.840.10008.5.1.4.1.2.1.1"
-    requestor = Requestor(peer(listener), [(find, ELE), (CT, ELE)])
-    assert (find, ELE) not in requestor.accepted
+    requestor = Requestor(peer(listener), [(MOVE, ELE), (CT, ELE)])
+    assert (MOVE, ELE) not in requestor.accepted
     assert requestor.store(1, CT, "1.2", [b"x" * 10])[0] == 0x0122
     assert requestor.store(3, CT, "1.2", [b"x" * 10])[0] == 0
     assert door.finished == [b"x" * 10]
 
 
 def test_several_pdvs_in_one_pdu_and_private_classes(listener, door):
-    from gateway.dicom.requestor import command_bytes
-
     raw = open_raw(listener, contexts=(("1.3.6.1.4.1.99999.7", "1.3.6.1.4.1.99999.8"),))
     command = command_bytes(1, 1, "1.3.6.1.4.1.99999.7", "1.2.3")
     items = [(0x03, command), (0x00, b"abc"), (0x00, b""), (0x02, b"def")]
@@ -247,4 +254,30 @@ def test_several_pdvs_in_one_pdu_and_private_classes(listener, door):
     raw.settimeout(5)
     assert raw.recv(65536)[0] == 0x04
     assert door.finished == [b"abcdef"]
+    raw.close()
+
+
+def test_a_service_answers_with_several_data_sets_without_the_loop_knowing_it(listener):
+    """By pynetdicom, which has its own reader; the match is longer than its PDUs."""
+    ae = AE("ASKER")
+    ae.maximum_pdu_size = 4096
+    ae.add_requested_context(FIND, ELE)
+    association = ae.associate("127.0.0.1", listener.port)
+    wanted = Dataset()
+    wanted.QueryRetrieveLevel, wanted.PatientComments = "STUDY", "x" * 6000
+    answers = list(association.send_c_find(wanted, FIND))
+    association.release()
+    assert [status.Status for status, _ in answers] == [0xFF00, 0xFF00, 0x0000]
+    assert answers[0][1].PatientComments == "x" * 6000
+
+
+def test_an_identifier_without_end_is_refused(listener):
+    raw = open_raw(listener, contexts=((FIND, ELE),))
+    command = command_bytes(C_FIND_RQ, 1, FIND, "1.2.3")
+    raw.sendall(pdata(1, 0x03, command))
+    for _ in range(40):
+        raw.sendall(pdata(1, 0x00, b"x" * 60_000))
+    raw.sendall(pdata(1, 0x02, b"x"))
+    raw.settimeout(5)
+    assert b"\x00\xa7" in raw.recv(65536)
     raw.close()
