@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_network
 
 from gateway.config.schema import AdmitSettings, ModalitySettings
+from gateway.model.address import address_of
 from gateway.spool.capacity import Room
 
 
@@ -17,22 +18,13 @@ class Objection(StrEnum):
     NO_ROOM = "no room on the disk"
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
 def is_modality(modality: ModalitySettings, calling_ae_title: str, address: str) -> bool:
     """True when every feature that the entry names is there; AE titles compare without outer spaces (PS3.5 6.2)."""
     if modality.ae_title is not None and modality.ae_title.strip() != calling_ae_title.strip():
         return False
     if modality.address is None:
         return True
-    seen = _address(address)
+    seen = address_of(address)
     return seen is not None and seen in ip_network(modality.address, strict=False)
 
 

@@ -6,6 +6,7 @@ Nothing is decoded. The first bytes are shown to the header scanner for routing;
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 
 from gateway.dicom.part10 import PREFIX_BYTES, scan_header
@@ -17,7 +18,9 @@ from gateway.spool.spool import OUT_OF_RESOURCES, Spool
 log = logging.getLogger("gateway.arrive")
 
 ROOM_CHECK_BYTES = 8 * 2**20
-MAX_UID_BYTES = 64
+MAX_UID_CHARACTERS = 128
+"""Twice what the standard allows (PS3.5 9.1): scanners break that rule, and the label has room for so much."""
+VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 INVALID_SOP_INSTANCE = 0x0117
 """Invalid object instance (PS3.7 C.5.13): the UID breaks the rules of UIDs (PS3.5 9.1)."""
 
@@ -36,8 +39,8 @@ class Arrival:
 
     def __init__(self, spool: Spool, max_bytes: int, origin: Origin, identity: tuple[str, str, str]) -> None:
         for uid in identity[:2]:
-            if len(uid) > MAX_UID_BYTES:
-                raise Refused(INVALID_SOP_INSTANCE, "a UID is longer than 64 characters")
+            if len(uid) > MAX_UID_CHARACTERS:
+                raise Refused(INVALID_SOP_INSTANCE, f"a UID is longer than {MAX_UID_CHARACTERS} characters")
         self._spool = spool
         self._max_bytes = max_bytes
         self._origin = origin
@@ -51,7 +54,7 @@ class Arrival:
         length = self._part.length + len(fragment)
         try:
             if length > self._max_bytes:
-                raise Refused(OUT_OF_RESOURCES, "object is longer than max_object_bytes")
+                raise Refused(OUT_OF_RESOURCES, "object is longer than max_object_bytes", endless=True)
             if length >= self._next_room_check:
                 self._next_room_check = length + ROOM_CHECK_BYTES
                 self._spool.check_room()
@@ -67,7 +70,8 @@ class Arrival:
 
     def finish(self) -> Taken:
         """Take custody; after return the object survives a power cut. Raises Refused."""
-        header = scan_header(bytes(self._prefix), self._identity[2])
+        beginning = bytes(self._prefix)
+        header = scan_header(beginning, self._identity[2], whole=len(beginning) == self._part.length)
         told = self._identity[:2]
         differs = header.parsable and any(
             seen and seen != said
@@ -76,7 +80,7 @@ class Arrival:
         if told != (header.sop_class_uid, header.sop_instance_uid):
             header = replace(header, sop_class_uid=told[0], sop_instance_uid=told[1])
         try:
-            instance, receipt = self._spool.take(self._part, header, self._origin, self._identity)
+            instance, receipt = self._spool.take(self._part, header, self._origin, self._identity, beginning)
         except SpoolError as error:
             log.error("not_accepted object=%s reason=%s", self._part.object_id, error.detail)
             raise Refused(OUT_OF_RESOURCES, error.detail) from error
@@ -89,6 +93,8 @@ class Arrival:
             receipt.duplicate,
             header.parsable,
         )
+        if not all(len(uid) <= 64 and VALID_UID.fullmatch(uid) for uid in told):
+            log.warning("uid_invalid object=%s", instance.object_id)
         if receipt.conflict:
             log.warning("uid_conflict object=%s", instance.object_id)
         return Taken(receipt, differs)

@@ -91,6 +91,8 @@ class StoreScp:
             room=room,
         )
         if reason is None:
+            if facts.called_ae_title not in (settings.gateway.ae_title, *self._listener.called_ae_titles):
+                log.warning("called_ae_title_differs from=%s called=%r", facts.address, facts.called_ae_title)
             return None
         log.warning("association_rejected from=%s port=%d reason=%r", facts.address, facts.listener_port, reason.value)
         return REJECTION[reason]

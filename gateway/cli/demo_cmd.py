@@ -40,6 +40,7 @@ high_water_percent = 100
 [[destination]]
 name = "archive"
 kind = "dimse"
+compression = "off"
 host = "127.0.0.1"
 port = {archive}
 ae_title = "PACS"

@@ -162,7 +162,9 @@ def _complaint(detail: ErrorDetails, raw: dict[str, Any]) -> tuple[Key, str]:
         return key, f"is a list of tables: write [[{key[-1]}]] with two brackets"
     if kind in ("model_type", "model_attributes_type"):
         return key, f"is a table: write [{key[-1]}] with one bracket" if isinstance(given, list) else "must be a table"
-    said = said.removeprefix("Value error, ").replace("Input should", "should", 1)
+    if kind == "value_error":  # our own sentence names the value where that helps
+        return key, said.removeprefix("Value error, ")
+    said = said.replace("Input should", "should", 1)
     return key, f"{said}, not {given!r}" if isinstance(given, (str, int, float)) else said
 
 

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from gateway.config.regex import compiled
+from gateway.config.tags import element
 
 AETitle = Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Regex = Annotated[re.Pattern[str], BeforeValidator(compiled)]
+
+
+def _end(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number or a text")
+    return value
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be an address or network in quotes")
+    return ip_network(value, strict=False)
+
+
+End = Annotated[int | float | str, BeforeValidator(_end)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class Table(BaseModel):
     """A TOML table: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")  # JSON knows no infinity
 
 
 class GatewaySettings(Table):
@@ -70,7 +101,12 @@ class ListenerSettings(Table):
     port: Port = Field(11112, description="TCP port; 11112 is registered for DICOM, 2762 for DICOM over TLS.")
     address: str = Field("0.0.0.0", description="Local address to bind; scanners' side only, where there are two.")
     called_ae_titles: list[AETitle] = Field([], description="AE titles we answer to; empty: any.")
-    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="PDU length that we offer (PS3.8 D.1).")
+    max_pdu_bytes: int = Field(
+        65536,
+        ge=4096,
+        le=1048576,
+        description="PDU length that we offer (PS3.8 D.1); larger ones confuse old scanners.",
+    )
     idle_timeout_s: float = Field(60.0, gt=0, description="An association without a message for so long is ended.")
     max_associations: int = Field(64, ge=1, description="Associations at one time, all senders together.")
     max_associations_per_address: int = Field(16, ge=1, description="Associations at one time from one address.")
@@ -133,7 +169,11 @@ class DestinationBase(Table):
 
     name: Name = Field(description="How routes, status and logs call it.")
     confirm: Literal["stored"] = Field("stored", description="Evidence for release: the peer's own success status.")
-    compression: Literal["off"] = Field("off", description="Objects go as they came.")
+    compression: Literal["auto", "off", "jpeg-ls", "jpeg-2000", "rle", "htj2k", "deflated"] = Field(
+        "auto",
+        description="Lossless, proven frame by frame, and only for peers that take it; `auto`: whatever gets most "
+        "through the line as it is measured, often nothing; `off`: as it came.",
+    )
     retry_first_s: float = Field(2.0, gt=0, description="Upper end of the first retry's random delay.")
     retry_ceiling_s: float = Field(300.0, gt=0, description="Delays double up to this; retries never end.")
     timeout_s: float = Field(60.0, gt=0, description="A peer silent for so long in the middle of work is ill.")
@@ -152,6 +192,45 @@ class DimseDestination(DestinationBase):
     tls: ClientTls | None = Field(None, description="Absent: plain DICOM; never fallen back to.")
 
 
+class BasicAuth(Table):
+    """`auth = { kind = "basic", … }` (RFC 7617)."""
+
+    kind: Literal["basic"]
+    user: str = Field(min_length=1, pattern="^[^:]*$", description="User name.")
+    password_file: Path = Field(description="File with the password.")
+
+
+class BearerAuth(Table):
+    """`auth = { kind = "bearer", … }` (RFC 6750)."""
+
+    kind: Literal["bearer"]
+    token_file: Path = Field(description="File with the token; read for each request, so that it can be renewed.")
+
+
+class OAuth2Auth(Table):
+    """`auth = { kind = "oauth2", … }`: client credentials (RFC 6749 4.4)."""
+
+    kind: Literal["oauth2"]
+    token_url: str = Field(pattern=r"^https?://", description="The token service.")
+    client_id: str = Field(min_length=1, description="Our id there.")
+    client_secret_file: Path = Field(description="File with our secret there.")
+    scope: str | None = Field(None, description="What we ask for; absent: what the service gives by default.")
+
+
+class AwsAuth(Table):
+    """`auth = { kind = "aws", … }`: AWS Signature Version 4."""
+
+    kind: Literal["aws"]
+    region: str = Field(min_length=1, description="Region of the service, such as eu-central-1.")
+    service: str = Field("medical-imaging", min_length=1, description="Name of the service in signatures.")
+    access_key_id_file: Path = Field(description="File with the access key id.")
+    secret_access_key_file: Path = Field(description="File with the secret access key.")
+    session_token_file: Path | None = Field(None, description="File with the session token of temporary keys.")
+
+
+AuthSettings = Annotated[BasicAuth | BearerAuth | OAuth2Auth | AwsAuth, Field(discriminator="kind")]
+
+
 class StowDestination(DestinationBase):
     """`kind = "stow"`: a STOW-RS service (PS3.18 10.5)."""
 
@@ -159,17 +238,64 @@ class StowDestination(DestinationBase):
     url: str = Field(pattern=r"^https?://", description="The studies resource: …/studies")
     associations: int = Field(4, ge=1, le=32, description="Requests at one time.")
     tls: ClientTls | None = Field(None, description="Trust anchors and client certificate for https.")
+    auth: AuthSettings | None = Field(None, description="Who we are to the service; absent: only TLS says it.")
+    proxy: str | None = Field(None, pattern=r"^http://", description="HTTP proxy on the way to the service.")
 
 
 class FolderDestination(DestinationBase):
     """`kind = "folder"`: Part 10 files in a folder, for another program to fetch."""
 
     kind: Literal["folder"]
+    compression: Literal["off"] = Field("off", description="Files are written as their objects came.")
     path: Path = Field(description="The folder; files appear in it whole, under their final name.")
     associations: int = Field(1, ge=1, le=8, description="Writers at one time.")
 
 
 DestinationSettings = Annotated[DimseDestination | StowDestination | FolderDestination, Field(discriminator="kind")]
+
+
+class TagCondition(Table):
+    """One attribute on the top level of the data set's first 64 KiB, and one question about it.
+
+    Of several values one must satisfy it, or all together as they stand, joined by backslashes. Values are decoded by
+    Specific Character Set and stripped of padding; the first 128 bytes count.
+    """
+
+    tag: str = Field(description='Keyword ("PatientSex"), or group and element ("0040,0275").')
+    equals: str | None = Field(None, description="The value is this.")
+    one_of: list[str] | None = Field(None, min_length=1, description="The value is one of these.")
+    matches: Regex | None = Field(None, description="This regular expression is found in the value.")
+    range: tuple[End, End] | None = Field(
+        None,
+        description="First and last value: numbers (`inf` for no end), or texts that compare letter by letter, as "
+        'dates and times do; an end that is shorter than the value counts whole: ["2025", "2026"] is two years.',
+    )
+    absent: bool | None = Field(None, description="true: not seen, or empty. false: seen with a value.")
+
+    @field_validator("tag")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        element(value)
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _first_to_last(cls, value: tuple[End, End] | None) -> tuple[End, End] | None:
+        if value is None:
+            return None
+        first, last = value
+        if isinstance(first, str) != isinstance(last, str):
+            raise ValueError("goes from a number to a text")
+        if not first <= last:  # type: ignore[operator]
+            raise ValueError("begins after its end")
+        return value
+
+    @model_validator(mode="after")
+    def _one_question(self) -> TagCondition:
+        asked = [self.equals, self.one_of, self.matches, self.range, self.absent]
+        if sum(question is not None for question in asked) != 1:
+            raise ValueError("give exactly one of equals, one_of, matches, range, absent")
+        return self
 
 
 class RouteCondition(Table):
@@ -178,7 +304,24 @@ class RouteCondition(Table):
     modality: list[str] | None = Field(None, description="Modality (0008,0060).")
     calling_ae_title: list[str] | None = Field(None, description="Calling AE title of the sender.")
     called_ae_title: list[str] | None = Field(None, description="AE title the sender called.")
+    address: list[Network] | None = Field(None, description="Addresses of senders, or networks in CIDR form.")
     sop_class_uid: list[str] | None = Field(None, description="SOP Class UID (0008,0016).")
+    body_part: list[str] | None = Field(None, description="Body Part Examined (0018,0015).")
+    station: list[str] | None = Field(None, description="Station Name (0008,1010).")
+    time_of_day: str | None = Field(
+        None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        description="When the instance came, in the box's local time: from the first minute, until before the last; "
+        '"18:00-06:00" goes past midnight.',
+    )
+    tag: list[TagCondition] = Field([], description="Any other attributes; all entries must hold.")
+
+    @field_validator("time_of_day")
+    @classmethod
+    def _some_time(cls, value: str | None) -> str | None:
+        if value is not None and value[:5] == value[6:]:
+            raise ValueError("ends when it begins")
+        return value
 
 
 class RouteSettings(Table):

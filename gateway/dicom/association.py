@@ -6,7 +6,6 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gateway.dicom import negotiation
@@ -73,6 +72,7 @@ class _Message:
     answer: Response = FAILED
     """When there is no receiver: the data set is drained, and this is said."""
     drained: int = 0
+    endless: bool = False
 
     def refuse(self, status: int, comment: str) -> None:
         """Remember why; the receiver has cleaned up after itself."""
@@ -97,6 +97,7 @@ class Association:
         self._contexts: dict[int, Context] = {}
         self._peer_max_pdu = 0
         self._command = bytearray()
+        self._command_context = 0
         self._message: _Message | None = None
         self._progress_by = 0.0
         self._progress = 0
@@ -152,7 +153,8 @@ class Association:
         except PeerClosed:
             return (Event.GIVE_UP if self._leaving else Event.CONNECTION_CLOSED), None
         except TimeoutError:
-            return Event.TIME_OUT, None
+            idle = self._stream.idle and not self._under_way
+            return (Event.IDLE if idle and self._state is State.ESTABLISHED else Event.TIME_OUT), None
         except Unrecognized:
             return Event.UNRECOGNIZED_PDU, None
         except Malformed as error:
@@ -184,6 +186,9 @@ class Association:
         elif action is Action.SEND_RELEASE:
             self._say_last(negotiation.RELEASE_RP)
             log.info("association_released from=%s answered=%d", self._facts.address, self._answered)
+        elif action is Action.ASK_RELEASE:
+            log.info("association_idle from=%s answered=%d", self._facts.address, self._answered)
+            self._say_last(negotiation.RELEASE_RQ)
         elif action is Action.SEND_ABORT:
             log.warning("association_aborted from=%s by=us event=%s", self._facts.address, event.name)
             self._say_last(negotiation.abort_pdu(*ABORT_WHY.get(event, UNEXPECTED_PDU)))
@@ -235,6 +240,9 @@ class Association:
     def _take(self, fragment: Fragment) -> None:
         """Add a fragment to the message it belongs to."""
         self._count_progress(len(fragment.payload))
+        if fragment.context_id not in self._contexts:  # one that was refused is answered: scanners do use those
+            self._break("a context that was never proposed")
+            return
         if fragment.is_command:
             self._take_command(fragment)
             return
@@ -247,11 +255,12 @@ class Association:
                 message.receiver.write(fragment.payload)
             except Refused as refusal:
                 message.refuse(refusal.status, refusal.detail)
+                message.endless = refusal.endless
         else:
             message.drained += len(fragment.payload)
         if fragment.ends_message:
             self._end(message)
-        elif message.drained > MAX_DRAIN_BYTES:
+        elif message.endless or message.drained > MAX_DRAIN_BYTES:
             self._end(message)
             if self._state is State.ESTABLISHED:
                 self._break("a refused data set without end")
@@ -263,7 +272,10 @@ class Association:
             self._break("a command without end")
         elif not fragment.payload and not fragment.ends_message:
             self._break("an empty piece of a command")
+        elif self._command and fragment.context_id != self._command_context:
+            self._break("a command in two contexts")
         else:
+            self._command_context = fragment.context_id
             self._command += fragment.payload
             if fragment.ends_message:
                 self._begin(fragment.context_id)
@@ -306,16 +318,14 @@ class Association:
 
     def _end(self, message: _Message) -> None:
         """The message is whole: answer it."""
-        responses: Iterable[Response] = (message.answer,)
         if message.receiver is not None:
             try:
-                responses = message.receiver.finish()
-                message.receiver = None
+                for response in message.receiver.finish():
+                    self._answer(message, response)
             except Refused as refusal:
                 message.refuse(refusal.status, refusal.detail)
-                responses = (message.answer,)
-        for response in responses:
-            self._answer(message, response)
+        if message.receiver is None:
+            self._answer(message, message.answer)
         self._message = None
 
     def _answer(self, message: _Message, response: Response) -> None:

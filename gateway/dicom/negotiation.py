@@ -156,4 +156,5 @@ def abort_pdu(source: int = 2, reason: int = 0) -> bytes:
     return struct.pack(">BBIBBBB", 0x07, 0, 4, 0, 0, source, reason)
 
 
+RELEASE_RQ = struct.pack(">BBII", 0x05, 0, 4, 0)
 RELEASE_RP = struct.pack(">BBII", 0x06, 0, 4, 0)

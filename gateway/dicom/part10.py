@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from gateway.model.instance import Header
 from gateway.model.transfer_syntax import (
@@ -59,8 +60,8 @@ _WANTED = {
     0x0020000D: "study_instance_uid",
     0x0020000E: "series_instance_uid",
 }
-_LAST_WANTED = max(_WANTED)
-_MAX_VALUE_BYTES = 128
+MAX_VALUE_BYTES = 128
+"""As much of one value as is looked at."""
 
 
 def _text(value: bytes) -> str:
@@ -119,13 +120,14 @@ def meta_bytes(
 def read_meta(file: BinaryIO) -> MetaFacts:
     """Read a file's meta, leaving the position undefined; raises ValueError when it is not a Part 10 file.
 
-    The end is found by walking the elements of group 0002: (0002,0000) is wrong in files of several makers.
+    The elements of group 0002 are walked, since (0002,0000) is wrong in files of several makers. Where it is right
+    the walk ends with it: a data set may begin with elements of group 0002 too, and those are no meta of ours.
     """
     if file.read(132)[128:] != b"DICM":
         raise ValueError("no DICM prefix")
     found: dict[int, bytes] = {}
-    offset = 132
-    while True:
+    offset, end = 132, 0
+    while not (offset == end and 0x00020010 in found):
         file.seek(offset)
         head = file.read(12)
         if len(head) < 8 or head[:2] != b"\x02\x00":
@@ -143,6 +145,8 @@ def read_meta(file: BinaryIO) -> MetaFacts:
         file.seek(offset + start)
         found[tag] = file.read(length)
         offset += start + length
+        if tag == 0x00020000:
+            end = offset + int.from_bytes(found[tag], "little")
     if 0x00020010 not in found:
         raise ValueError("File Meta Information names no Transfer Syntax")
     uid = {tag: _text(found.get(tag, b"")) for tag in (0x00020002, 0x00020003, 0x00020010)}
@@ -164,6 +168,16 @@ def bare_syntax(prefix: bytes) -> str | None:
     return None
 
 
+class RawValue(NamedTuple):
+    """One element as it stands in the data set. A tuple: it is made for each wanted element of every object."""
+
+    vr: bytes
+    """Empty in Implicit VR."""
+    length: int
+    content: bytes
+    """The first `MAX_VALUE_BYTES` at most; fewer than `length` also where the bytes shown to the scanner end."""
+
+
 class _Malformed(Exception):
     """The bytes cannot be followed."""
 
@@ -171,13 +185,15 @@ class _Malformed(Exception):
 class _Scanner:
     """Walks elements; `_levels` holds, per open sequence of undefined length, whether its content is Implicit VR."""
 
-    def __init__(self, data: bytes, *, implicit: bool, big_endian: bool) -> None:
+    def __init__(self, data: bytes, wanted: Collection[int], *, implicit: bool, big_endian: bool) -> None:
         self._data = data
+        self._wanted = wanted
+        self._last_wanted = max(wanted)
         self._order = ">" if big_endian else "<"
         self._implicit = implicit
         self._levels: list[bool] = []
         self._at = 0
-        self.found: dict[str, str] = {}
+        self.found: dict[int, RawValue] = {}
 
     def _element_head(self) -> tuple[int, bytes, int] | None:
         """Return (tag, VR, length) and step behind it; None when the bytes end here."""
@@ -200,23 +216,26 @@ class _Scanner:
         self._at = at + 12
         return tag, vr, struct.unpack_from(f"{self._order}I", data, at + 8)[0]
 
-    def scan(self) -> None:
-        """Fill `found`; raises _Malformed."""
+    def scan(self, *, whole: bool) -> None:
+        """Fill `found`; raises _Malformed, also when bytes that are the `whole` data set end within an element."""
         while (head := self._element_head()) is not None:
             tag, vr, length = head
             if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
                 self._structure(tag, length)
             elif length == _UNDEFINED:
-                if tag > _LAST_WANTED and not self._levels:
+                if tag > self._last_wanted and not self._levels:
                     return
                 self._open(implicit=True if vr == b"UN" else self._implicit)
             else:
                 if not self._levels:
-                    if tag > _LAST_WANTED:
+                    if tag > self._last_wanted:
                         return
-                    if tag in _WANTED and length <= _MAX_VALUE_BYTES:
-                        self.found[_WANTED[tag]] = _text(self._data[self._at : self._at + length])
+                    if tag in self._wanted:
+                        content = self._data[self._at : self._at + min(length, MAX_VALUE_BYTES)]
+                        self.found[tag] = RawValue(vr, length, content)
                 self._at += length
+        if whole and (self._at != len(self._data) or self._levels):
+            raise _Malformed("the data set ends within an element")
 
     def _open(self, *, implicit: bool) -> None:
         if len(self._levels) >= MAX_DEPTH:
@@ -235,16 +254,29 @@ class _Scanner:
             self._at += length
 
 
-def scan_header(prefix: bytes, transfer_syntax_uid: str) -> Header:
-    """Return what routing needs from the first bytes of a data set; never raises for what the bytes say."""
+def scan_elements(
+    prefix: bytes, transfer_syntax_uid: str, wanted: Collection[int], *, whole: bool = False
+) -> tuple[dict[int, RawValue], bool]:
+    """Return those of `wanted` that stand on the top level of the first bytes of a data set, and whether all of the
+    bytes could be followed; `whole`: they are all it has. Never raises for what the bytes say."""
     try:
         if transfer_syntax_uid == DEFLATED_LE:
+            whole = False
             prefix = zlib.decompressobj(-zlib.MAX_WBITS).decompress(prefix, PREFIX_BYTES)
     except zlib.error:
-        return Header(parsable=False)
-    scanner = _Scanner(prefix, implicit=is_implicit(transfer_syntax_uid), big_endian=is_big_endian(transfer_syntax_uid))
+        return {}, False
+    scanner = _Scanner(
+        prefix, wanted, implicit=is_implicit(transfer_syntax_uid), big_endian=is_big_endian(transfer_syntax_uid)
+    )
     try:
-        scanner.scan()
+        scanner.scan(whole=whole)
     except _Malformed:
-        return Header(**scanner.found, parsable=False)
-    return Header(**scanner.found, parsable=bool(scanner.found))
+        return scanner.found, False
+    return scanner.found, True
+
+
+def scan_header(prefix: bytes, transfer_syntax_uid: str, *, whole: bool = False) -> Header:
+    """Return what every instance is asked for; `whole`: the prefix is all of the data set. Never raises."""
+    found, followed = scan_elements(prefix, transfer_syntax_uid, _WANTED, whole=whole)
+    facts = {_WANTED[tag]: _text(raw.content) for tag, raw in found.items() if raw.length <= MAX_VALUE_BYTES}
+    return Header(**facts, parsable=followed and bool(facts))

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.dicom.command import MAX_COMMAND_BYTES, NO_DATA_SET
-from gateway.dicom.negotiation import APPLICATION_CONTEXT, FIXED_BYTES, RELEASE_RP, Malformed, abort_pdu
+from gateway.dicom.negotiation import APPLICATION_CONTEXT, FIXED_BYTES, RELEASE_RP, RELEASE_RQ, Malformed, abort_pdu
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed
 
 MAX_CONTEXTS = 128
 MAX_PDU_BYTES = 128 * 1024
 OUR_MAX_PDU_BYTES = 64 * 1024
-RELEASE_RQ = struct.pack(">BBII", 0x05, 0, 4, 0)
 
 REJECTED = {
     (1, 1): "no reason given",

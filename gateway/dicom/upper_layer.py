@@ -15,6 +15,7 @@ class State(StrEnum):
     AWAITING_REQUEST = "Sta2"
     DECIDING = "Sta3"
     ESTABLISHED = "Sta6"
+    AWAITING_RELEASE = "Sta7"
     AWAITING_CLOSE = "Sta13"
     CLOSED = "Sta1"
 
@@ -34,6 +35,7 @@ class Event(Enum):
     INVALID_PDU = "invalid"
     UNRECOGNIZED_PDU = "unrecognized"
     TIME_OUT = "time-out"
+    IDLE = "idle"
     CONNECTION_CLOSED = "closed"
     GIVE_UP = "give up"
 
@@ -45,6 +47,7 @@ class Action(StrEnum):
     SEND_ACCEPT = "AE-7: send A-ASSOCIATE-AC"
     SEND_REJECT = "AE-8: send A-ASSOCIATE-RJ, start ARTIM"
     TAKE_DATA = "DT-2: a fragment for the message"
+    ASK_RELEASE = "AR-1: send A-RELEASE-RQ"
     SEND_RELEASE = "AR-4: send A-RELEASE-RP, start ARTIM"
     SEND_ABORT = "AA-8: send A-ABORT, start ARTIM"
     CLOSE = "AA-3, AA-4: close"
@@ -72,6 +75,13 @@ TABLE: dict[tuple[State, Event], tuple[Action, State]] = {
     (State.DECIDING, Event.INVALID_PDU): (Action.SEND_ABORT, State.AWAITING_CLOSE),
     (State.ESTABLISHED, Event.P_DATA): (Action.TAKE_DATA, State.ESTABLISHED),
     (State.ESTABLISHED, Event.RELEASE_RQ): (Action.SEND_RELEASE, State.AWAITING_CLOSE),
+    (State.ESTABLISHED, Event.IDLE): (Action.ASK_RELEASE, State.AWAITING_RELEASE),
+    **{(State.AWAITING_RELEASE, event): (Action.SEND_ABORT, State.AWAITING_CLOSE) for event in _UNEXPECTED},
+    (State.AWAITING_RELEASE, Event.RELEASE_RP): (Action.CLOSE, State.CLOSED),
+    (State.AWAITING_RELEASE, Event.RELEASE_RQ): (Action.SEND_RELEASE, State.AWAITING_CLOSE),
+    (State.AWAITING_RELEASE, Event.P_DATA): (Action.IGNORE, State.AWAITING_RELEASE),
+    (State.AWAITING_RELEASE, Event.TIME_OUT): (Action.CLOSE, State.CLOSED),
+    (State.AWAITING_RELEASE, Event.GIVE_UP): (Action.CLOSE, State.CLOSED),
     (State.ESTABLISHED, Event.TIME_OUT): (Action.SEND_ABORT, State.AWAITING_CLOSE),
     (State.ESTABLISHED, Event.GIVE_UP): (Action.SEND_ABORT, State.AWAITING_CLOSE),
     (State.AWAITING_REQUEST, Event.TIME_OUT): (Action.CLOSE, State.CLOSED),
@@ -80,7 +90,13 @@ TABLE: dict[tuple[State, Event], tuple[Action, State]] = {
     (State.AWAITING_CLOSE, Event.GIVE_UP): (Action.CLOSE, State.CLOSED),
     **{
         (state, event): (Action.CLOSE, State.CLOSED)
-        for state in (State.AWAITING_REQUEST, State.DECIDING, State.ESTABLISHED, State.AWAITING_CLOSE)
+        for state in (
+            State.AWAITING_REQUEST,
+            State.DECIDING,
+            State.ESTABLISHED,
+            State.AWAITING_RELEASE,
+            State.AWAITING_CLOSE,
+        )
         for event in (Event.ABORT, Event.CONNECTION_CLOSED)
     },
 }

@@ -49,9 +49,11 @@ class CustodyRot(SpoolError):
 class Refused(GatewayError):
     """An object was not taken; `status` is the DIMSE status that says why (PS3.4 B.2.3, PS3.7 Annex C)."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, endless: bool = False) -> None:
         super().__init__(detail)
         self.status = status
+        self.endless = endless
+        """There may be no end to wait for: the sender is answered at once, and broken off."""
 
 
 class IdentityError(GatewayError):

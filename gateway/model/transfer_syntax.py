@@ -6,9 +6,28 @@ IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
 DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
+RLE_LOSSLESS = "1.2.840.10008.1.2.5"
+JPEG_LS_LOSSLESS = "1.2.840.10008.1.2.4.80"
+JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.90"
+HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 
 NATIVE = frozenset({IMPLICIT_LE, EXPLICIT_LE, DEFLATED_LE, EXPLICIT_BE})
 """Pixel data is uncompressed: any of these can be turned into any other without touching a pixel's value."""
+
+LOSSLESS = frozenset({RLE_LOSSLESS, JPEG_LS_LOSSLESS, JPEG_2000_LOSSLESS, HTJ2K_LOSSLESS})
+"""Encapsulated, by a syntax that cannot hold anything lossy: decoding to native loses nothing.
+
+JPEG 2000 (1.2.840.10008.1.2.4.91) and the like may hold either, and are not here.
+"""
+
+COMPRESSION = {
+    "jpeg-ls": JPEG_LS_LOSSLESS,
+    "jpeg-2000": JPEG_2000_LOSSLESS,
+    "rle": RLE_LOSSLESS,
+    "htj2k": HTJ2K_LOSSLESS,
+    "deflated": DEFLATED_LE,
+}
+"""By the name in the configuration and in reports."""
 
 VERIFICATION_SOP_CLASS = "1.2.840.10008.1.1"
 

@@ -8,13 +8,16 @@ import multiprocessing
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from uuid import uuid4
 
 from gateway.dicom.part10 import read_meta
 from gateway.model.errors import CustodyRot, PrepareError
+from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.recipe import Rendition, target_syntax
 from gateway.spool.ledger import Held
 
@@ -34,11 +37,13 @@ def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
-    """Do the work in a worker, which alone pays for numpy and pydicom: the gateway itself stays small."""
-    from gateway.prepare.reencode import reencode
+def _transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int, float]:
+    """Do the work in a worker, which alone pays for numpy and the codecs; return also the seconds it took."""
+    from gateway.prepare.transcode import transcode
 
-    return reencode(path, offset, source_syntax, target_syntax, out)
+    started = time.perf_counter()
+    sha256, length = transcode(path, offset, source_syntax, target_syntax, out)
+    return sha256, length, time.perf_counter() - started
 
 
 class Renderer:
@@ -49,6 +54,9 @@ class Renderer:
         self._path_of = path_of
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self.rates: dict[str, CodecRate] = dict(FIRST_GUESS)
+        """By Transfer Syntax UID: what a worker does in this box, with the objects that come here."""
+        self.workers_lost = 0
 
     def _workers(self) -> ProcessPoolExecutor:
         with self._lock:
@@ -60,10 +68,12 @@ class Renderer:
     def render(self, held: Held, accepted: frozenset[str]) -> Rendition | None:
         """Make the instance in one of the accepted Transfer Syntaxes; None when none serves; raises PrepareError."""
         target = target_syntax(held.instance.transfer_syntax_uid, accepted)
-        if target is None:
-            return None
-        path = self._path_of(held)
-        out = self._folder / f"{held.instance.object_id}.{target}"
+        return None if target is None else self.render_in(held, target)
+
+    def render_in(self, held: Held, target: str) -> Rendition:
+        """Make the instance in the Transfer Syntax `target`; raises PrepareError when that cannot be done exactly."""
+        path, source = self._path_of(held), held.instance.transfer_syntax_uid
+        out = self._folder / f"{held.instance.object_id}.{uuid4().hex[:8]}"
         try:
             with open(path, "rb") as file:
                 offset = read_meta(file).dataset_offset
@@ -71,16 +81,20 @@ class Renderer:
             raise CustodyRot("the object cannot be read") from error
         workers = self._workers()
         try:
-            future = workers.submit(_reencode, path, offset, held.instance.transfer_syntax_uid, target, out)
-            sha256, length = future.result(DEADLINE_S)
+            future = workers.submit(_transcode, path, offset, source, target, out)
+            sha256, length, seconds = future.result(DEADLINE_S)
         except PrepareError:
             out.unlink(missing_ok=True)
             raise
         except (BrokenProcessPool, TimeoutError, MemoryError, RuntimeError, ValueError) as error:
             self.close()
             out.unlink(missing_ok=True)
+            self.workers_lost += 1
             log.error("worker_lost object=%s reason=%s", held.instance.object_id, type(error).__name__)
             raise PrepareError("the worker did not finish") from error
+        rate = self.rates.get(target)
+        if rate is not None:
+            self.rates[target] = rate.after(held.instance.length, length, seconds)
         return Rendition(out, target, sha256, length)
 
     def close(self) -> None:

@@ -1,23 +1,30 @@
-"""From an instance's facts to its destinations. Pure: settings and facts in, names and priorities out."""
+"""From an instance's facts to its destinations. Pure: settings and facts in, names, priorities and reasons out."""
 
 from __future__ import annotations
 
-from gateway.config.schema import RouteCondition, Settings
-from gateway.model.instance import Priority, SOPInstance
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.config.schema import RouteSettings, Settings
+from gateway.model.instance import Priority
+from gateway.route.conditions import Reading, readings
+from gateway.route.facts import Facts
 
 
-def matches(when: RouteCondition, instance: SOPInstance) -> bool:
-    """True when each condition that is named holds for one of its values."""
-    facts = (
-        (when.modality, instance.header.modality),
-        (when.calling_ae_title, instance.origin.calling_ae_title.strip()),
-        (when.called_ae_title, instance.origin.called_ae_title.strip()),
-        (when.sop_class_uid, instance.sop_class_uid),
-    )
-    return all(wanted is None or fact in wanted for wanted, fact in facts)
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One route, laid beside one instance."""
+
+    route: RouteSettings
+    readings: tuple[Reading, ...]
+
+    @property
+    def matched(self) -> bool:
+        """True when each of its conditions holds."""
+        return all(reading.holds for reading in self.readings)
 
 
-def destinations_of(settings: Settings, instance: SOPInstance) -> dict[str, int]:
+def destinations_of(settings: Settings, facts: Facts) -> dict[str, int]:
     """Return destination name -> priority. Every route that matches adds; the most urgent priority wins.
 
     Without any route, everything goes everywhere. With routes of which none matches, the result is empty: the
@@ -25,10 +32,18 @@ def destinations_of(settings: Settings, instance: SOPInstance) -> dict[str, int]
     """
     if not settings.route:
         return {destination.name: Priority.NORMAL for destination in settings.destination}
+    return _joined(route for route in settings.route if all(r.holds for r in readings(route.when, facts)))
+
+
+def explain(settings: Settings, facts: Facts) -> list[Explained]:
+    """Return every route with every condition and what was seen, in the order of the file."""
+    return [Explained(route, tuple(readings(route.when, facts))) for route in settings.route]
+
+
+def _joined(routes: Iterable[RouteSettings]) -> dict[str, int]:
     wanted: dict[str, int] = {}
-    for route in settings.route:
-        if matches(route.when, instance):
-            priority = Priority[route.priority.upper()]
-            for name in route.to:
-                wanted[name] = min(priority, wanted.get(name, priority))
+    for route in routes:
+        priority = Priority[route.priority.upper()]
+        for name in route.to:
+            wanted[name] = min(priority, wanted.get(name, priority))
     return wanted

@@ -12,15 +12,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from gateway.config.schema import DestinationSettings
 from gateway.model.errors import CustodyRot, PrepareError, SpoolError
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.recipe import Rendition
+from gateway.prepare.worker import Renderer
 from gateway.send.backoff import next_delay_s
-from gateway.send.courier import Consignment, Courier
+from gateway.send.courier import Body, Consignment, Courier
+from gateway.send.shaping import Shaper
 from gateway.spool.committer import Wish
 from gateway.spool.ledger import Claim, Held
 from gateway.spool.spool import Spool
@@ -37,8 +40,7 @@ IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
 
 
-Render = Callable[[Held, frozenset[str]], Rendition | None]
-"""Makes the same instance in one of the given Transfer Syntaxes; None when none serves; raises PrepareError."""
+R = TypeVar("R", Rendition, Rendition | None)
 
 
 @dataclass
@@ -63,13 +65,14 @@ class Lane:
     """All deliveries to one destination."""
 
     def __init__(
-        self, settings: DestinationSettings, spool: Spool, make_courier: Callable[[], Courier], render: Render
+        self, settings: DestinationSettings, spool: Spool, make_courier: Callable[[], Courier], renderer: Renderer
     ) -> None:
         self.settings = settings
         self.health = Health()
         self._spool = spool
         self._make_courier = make_courier
-        self._render = render
+        self._renderer = renderer
+        self.shaper = Shaper(settings.compression, renderer.rates)
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
         self._ready: deque[Claim] = deque()
@@ -143,19 +146,29 @@ class Lane:
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
             helds = [claim.held, *(waiting.held for waiting in self._ready)]
-        return [(held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds]
+        pairs = [(held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds]
+        return pairs + [(sop_class, syntax) for sop_class, _ in pairs for syntax in self.shaper.candidates()]
 
     def _carry(self, courier: Courier, claim: Claim, beat: Callable[[], None]) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
+        target = self.shaper.wanted(held.instance, started)
+        through, done = self.shaper.through[target], 0
+        through.begin(started)
         try:
             courier.prepare(self._offers(claim))
-            verdict = courier.deliver(self._original(held, beat))
-            if verdict.syntax_refused:
-                verdict = self._carry_rendition(courier, held, verdict, beat)
+            verdict = self._carry_coded(courier, held, target, beat) if target is not None else None
+            if verdict is None:
+                verdict = self._hand_over(courier, self._original(held, beat))
+                if verdict.syntax_refused:
+                    verdict = self._carry_rendition(courier, held, verdict, beat)
+            self.shaper.learn(held.instance.sop_class_uid, courier.accepts(held.instance.sop_class_uid))
+            done = held.instance.length if verdict.outcome is Outcome.ACCEPTED else 0
         except CustodyRot as rot:
             self._quarantine(held, rot)
             return
+        finally:
+            through.end(time.monotonic(), done)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,
@@ -170,56 +183,88 @@ class Lane:
         )
         self._record(claim, verdict, delay_s)
 
+    def _hand_over(self, courier: Courier, consignment: Consignment) -> Verdict:
+        """Let the courier carry, and measure the line by it."""
+        self.shaper.line.begin(time.monotonic())
+        carried = 0
+        try:
+            verdict = courier.deliver(consignment)
+            if verdict.outcome is Outcome.ACCEPTED:
+                carried = consignment.length
+            return verdict
+        finally:
+            self.shaper.line.end(time.monotonic(), carried)
+
     def _original(self, held: Held, beat: Callable[[], None]) -> Consignment:
+        return self._consignment(
+            held,
+            held.instance.transfer_syntax_uid,
+            held.instance.length,
+            self._beating(lambda: self._spool.body(held), beat),
+        )
+
+    def _consignment(self, held: Held, transfer_syntax_uid: str, length: int, body: Body) -> Consignment:
         instance = held.instance
-
-        def body() -> Iterator[bytes]:
-            for block in self._spool.body(held):
-                beat()
-                yield block
-
         return Consignment(
             instance.object_id,
             instance.sop_class_uid,
             instance.sop_instance_uid,
             instance.header.study_instance_uid,
-            instance.transfer_syntax_uid,
-            instance.length,
+            transfer_syntax_uid,
+            length,
             body,
         )
+
+    @staticmethod
+    def _beating(open_body: Callable[[], Iterator[bytes]], beat: Callable[[], None]) -> Body:
+        def body() -> Iterator[bytes]:
+            for block in open_body():
+                beat()
+                yield block
+
+        return body
+
+    def _carry_coded(self, courier: Courier, held: Held, target: str, beat: Callable[[], None]) -> Verdict | None:
+        """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
+        try:
+            rendition = self._make(held, lambda: self._renderer.render_in(held, target), beat)
+        except PrepareError as error:
+            self.shaper.passed_on += 1
+            log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self.name, error.detail)
+            return None
+        verdict = self._carry_made(courier, held, rendition, beat)
+        if verdict.outcome is Outcome.REFUSED:
+            self.shaper.refuse(held.instance.sop_class_uid, target)
+            return None
+        if verdict.outcome is Outcome.ACCEPTED:
+            self.shaper.renditions += 1
+            self.shaper.saved_bytes += held.instance.length - rendition.length
+            share = 100 * rendition.length / held.instance.length
+            verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
+        return verdict
+
+    def _make(self, held: Held, render: Callable[[], R], beat: Callable[[], None]) -> R:
+        for _ in self._spool.body(held):  # a rendition of rotten bytes would carry a good hash
+            beat()
+        return render()
+
+    def _carry_made(self, courier: Courier, held: Held, rendition: Rendition, beat: Callable[[], None]) -> Verdict:
+        body = self._beating(lambda: self._spool.store.derived_body(rendition.path, rendition.sha256), beat)
+        try:
+            return self._hand_over(
+                courier, self._consignment(held, rendition.transfer_syntax_uid, rendition.length, body)
+            )
+        finally:
+            rendition.path.unlink(missing_ok=True)
 
     def _carry_rendition(self, courier: Courier, held: Held, refusal: Verdict, beat: Callable[[], None]) -> Verdict:
         """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
         try:
-            for _ in self._spool.body(held):  # a rendition of rotten bytes would carry a good hash
-                beat()
-            rendition = self._render(held, accepted)
+            rendition = self._make(held, lambda: self._renderer.render(held, accepted), beat)
         except PrepareError as error:
             return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
-        if rendition is None:
-            return refusal
-        original = self._original(held, beat)
-
-        def body() -> Iterator[bytes]:
-            for block in self._spool.store.derived_body(rendition.path, rendition.sha256):
-                beat()
-                yield block
-
-        try:
-            return courier.deliver(
-                Consignment(
-                    original.object_id,
-                    original.sop_class_uid,
-                    original.sop_instance_uid,
-                    original.study_instance_uid,
-                    rendition.transfer_syntax_uid,
-                    rendition.length,
-                    body,
-                )
-            )
-        finally:
-            rendition.path.unlink(missing_ok=True)
+        return refusal if rendition is None else self._carry_made(courier, held, rendition, beat)
 
     def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
         """Judge the destination's health by a verdict; return how long this instance waits."""

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gateway.model.errors import CustodyRot, SpoolError
@@ -16,8 +17,8 @@ from gateway.spool.store import Store, fsync_directory
 
 log = logging.getLogger("gateway.spool")
 
-Router = Callable[[SOPInstance], Mapping[str, int]]
-"""Names the destinations of an instance, with their priority."""
+Router = Callable[[SOPInstance, Callable[[], bytes]], Mapping[str, int]]
+"""Names the destinations of an instance, with their priority. May ask for the first bytes of its data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def adopt_orphans(store: Store, ledger: Ledger, reader: LedgerReader, router: Ro
             elders = ledger.find(instance.sop_instance_uid)
             same = next((held for held in elders if held.instance.sha256 == instance.sha256), None)
             if same is None:
-                ledger.accept(instance, shelf, router(instance), conflict=bool(elders))
+                destinations = router(instance, partial(store.beginning, path))
+                ledger.accept(instance, shelf, destinations, conflict=bool(elders))
         if same is None:
             adopted += 1
             log.warning("adopted object=%s", object_id)
@@ -132,8 +134,10 @@ def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) 
                 ledger.count("custody_loss")
         adopted, set_aside = adopt_orphans(store, ledger, reader, router)
         for held in unrouted(ledger):
+            path = store.path_of(held.shelf, held.instance.object_id)
+            destinations = router(held.instance, partial(store.beginning, path))
             with ledger.transaction():
-                ledger.require(held.seq, held.state, router(held.instance))
+                ledger.require(held.seq, held.state, destinations)
     except OSError as error:
         raise SpoolError(f"recovery could not read the spool: {error}") from error
     count = reader.custody_counts().get(Custody.IN_CUSTODY, (0, 0))[0]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gateway.model.errors import Refused, SpoolError
@@ -33,7 +34,7 @@ class Spool:
         self.store = Store(data_dir)
         self._reserve_bytes = reserve_bytes
         self._high_water_percent = high_water_percent
-        self._router: Router = router or (lambda _: {})
+        self._router: Router = router or (lambda *_: {})
         try:
             self.store.prepare()
             self._lock = self._take_lock(data_dir / "lock")
@@ -62,12 +63,15 @@ class Spool:
     def use_router(self, router: Router) -> None:
         """Route by a new configuration from now on, and what had no destination until now."""
         self._router = router
+        # Files are read between two changes: within one, every scanner would wait for them.
+        unrouted = self.committer.change(lambda ledger: ledger.unrouted())
+        routed = [(held, router(held.instance, partial(self.store.beginning, self.path_of(held)))) for held in unrouted]
 
-        def route_again(ledger: Ledger) -> None:
-            for held in ledger.unrouted():
-                ledger.require(held.seq, held.state, router(held.instance))
+        def require(ledger: Ledger) -> None:
+            for held, destinations in routed:
+                ledger.require(held.seq, held.state, destinations)
 
-        self.committer.change(route_again)
+        self.committer.change(require)
         self.hint()
 
     def _adopt_after_fault(self) -> None:
@@ -96,11 +100,12 @@ class Spool:
             raise Refused(OUT_OF_RESOURCES, f"spool: {error.strerror}") from error
 
     def take(
-        self, part: Part, header: Header, origin: Origin, identity: tuple[str, str, str]
+        self, part: Part, header: Header, origin: Origin, identity: tuple[str, str, str], beginning: bytes = b""
     ) -> tuple[SOPInstance, Receipt]:
         """Seal `part` and take custody: after return it survives a power cut (contract D1).
 
-        `identity` is (SOP Class UID, SOP Instance UID, Transfer Syntax UID). Raises SpoolError; the part is gone then.
+        `identity` is (SOP Class UID, SOP Instance UID, Transfer Syntax UID), `beginning` the data set's first bytes,
+        for the router. Raises SpoolError; the part is gone then.
         """
         instance = SOPInstance(part.object_id, *identity, part.sha256, part.length, header, origin, time.time())
         try:
@@ -111,7 +116,7 @@ class Spool:
         except SpoolError:
             part.drop()
             raise
-        receipt = self.committer.accept(part, instance, self._router(instance))
+        receipt = self.committer.accept(part, instance, self._router(instance, lambda: beginning))
         self.hint()
         return replace(instance, object_id=receipt.object_id) if receipt.duplicate else instance, receipt
 

@@ -59,7 +59,7 @@ def _label(instance: SOPInstance) -> bytes:
     facts = {name: getattr(instance, name) for name in _INSTANCE}  # asdict copies deeply, and took longer than a flush
     facts["header"] = {name: getattr(instance.header, name) for name in _HEADER}
     facts["origin"] = {name: getattr(instance.origin, name) for name in _ORIGIN}
-    text = json.dumps(facts, separators=(",", ":")).encode()
+    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
     if len(text) > LABEL_BYTES:
         raise SpoolError("the object's identifiers are too long for its label")
     return text.ljust(LABEL_BYTES)
@@ -217,6 +217,16 @@ class Store:
         except (OSError, ValueError) as error:
             raise CustodyRot("the object cannot be read") from error
         yield from self._proven(path, offset, sha256)
+
+    def beginning(self, path: Path) -> bytes:
+        """Return the first bytes of an object's data set, unproven; none when the file cannot be read: that it is
+        rotten is for its delivery to find."""
+        try:
+            with open(path, "rb") as file:
+                file.seek(part10.read_meta(file).dataset_offset)
+                return file.read(part10.PREFIX_BYTES)
+        except (OSError, ValueError):
+            return b""
 
     def derived_body(self, path: Path, sha256: str) -> Iterator[bytes]:
         """Yield a rendition, a bare data set, in the same way."""

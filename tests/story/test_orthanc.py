@@ -101,7 +101,7 @@ def scan(box, files):
 
 def test_orthanc_gets_the_study_by_c_store(make_orthanc, make_box, dimse, ct_files, digest_of, wait_until):
     archive = make_orthanc()
-    box = make_box(dimse(archive.dicom_port)).start()
+    box = make_box(dimse(archive.dicom_port, more='compression = "off"')).start()
     scan(box, ct_files)
     assert wait_until(box.delivered_all), box.log()
     assert archive.digests() == {digest_of(path) for path in ct_files}
@@ -110,7 +110,7 @@ def test_orthanc_gets_the_study_by_c_store(make_orthanc, make_box, dimse, ct_fil
 def test_orthanc_gets_the_study_by_stow_rs(make_orthanc, make_box, ct_files, digest_of, wait_until):
     archive = make_orthanc()
     url = f"http://127.0.0.1:{archive.http_port}/dicom-web/studies"
-    box = make_box(f'[[destination]]\nname = "web"\nkind = "stow"\nurl = "{url}"\n').start()
+    box = make_box(f'[[destination]]\nname = "web"\nkind = "stow"\ncompression = "off"\nurl = "{url}"\n').start()
     scan(box, ct_files)
     assert wait_until(box.delivered_all), box.log()
     assert archive.digests() == {digest_of(path) for path in ct_files}
@@ -135,7 +135,7 @@ def test_orthanc_gets_the_study_by_mutual_tls(make_orthanc, make_box, dimse, ct_
     table = dimse(
         archive.dicom_port,
         more=f'tls = {{ ca_file = "{files["ca"]}", cert_file = "{files["cert"]}", key_file = "{files["key"]}", '
-        'server_name = "localhost" }',
+        'server_name = "localhost" }\ncompression = "off"',
     )
     box = make_box(table).start()
     scan(box, ct_files)

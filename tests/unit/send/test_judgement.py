@@ -1,4 +1,4 @@
-"""Judgement without I/O: back-off, status words, STOW-RS outcomes, routes, admission, capacity, lifecycles."""
+"""Judgement without I/O: back-off, status words, STOW-RS outcomes, admission, capacity, lifecycles."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admit.policy import Objection, objection
-from gateway.config.schema import AdmitSettings, ModalitySettings, Settings
+from gateway.config.schema import AdmitSettings, ModalitySettings
 from gateway.dicom.status import verdict_of
 from gateway.model.errors import ImpossibleTransition
-from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, after
 from gateway.model.verdict import Blame, Outcome
 from gateway.retire.retention import received_before
-from gateway.route.rules import destinations_of
 from gateway.send.backoff import next_delay_s
 from gateway.send.stow_rs import judge, outcome_of
 from gateway.spool.capacity import Room  # fmt: skip
@@ -77,28 +75,6 @@ def test_a_stow_reply_in_xml_is_read_too():
         "</Item></DicomAttribute></NativeDicomModel>"
     )
     assert outcome_of(xml.encode(), "application/dicom+xml", UID) == 0xA900
-
-
-def instance(modality="CT", calling="CT1"):
-    header = Header("1.2.840.10008.5.1.4.1.1.2", UID, "1.2", "1.3", modality)
-    return SOPInstance("0" * 32, header.sop_class_uid, UID, "1.2.840.10008.1.2", "0" * 64, 1, header,
-                       Origin(Door.DIMSE, "192.0.2.1", calling, "BOX", 104), 0.0)  # fmt: skip
-
-
-def settings(routes):
-    folders = [{"name": name, "kind": "folder", "path": f"/tmp/{name}"} for name in ("a", "b")]
-    return Settings.model_validate({"destination": folders, "route": routes})
-
-
-def test_without_routes_everything_goes_everywhere():
-    assert set(destinations_of(settings([]), instance())) == {"a", "b"}
-
-
-def test_matching_routes_add_up_and_the_most_urgent_wins():
-    routes = [{"to": ["a"]}, {"when": {"modality": ["CT"]}, "to": ["a", "b"], "priority": "stat"}]
-    assert destinations_of(settings(routes), instance()) == {"a": Priority.STAT, "b": Priority.STAT}
-    assert destinations_of(settings(routes), instance(modality="MR")) == {"a": Priority.NORMAL}
-    assert destinations_of(settings(routes[1:]), instance(modality="MR")) == {}
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,32 @@ def test_a_missing_object_is_told_and_never_hidden(tmp_path, after_power_cut):
 
 def test_prepared_parts_are_gone_after_the_end(tmp_path, after_power_cut):
     assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_an_adopted_object_and_one_without_a_route_are_routed_by_their_own_bytes(tmp_path, after_power_cut):
+    unrouted, asked = after_power_cut(), []
+
+    def router(instance, beginning):
+        asked.append(beginning())
+        return {"pacs": 1}
+
+    unrouted.use_router(router)
+    assert asked == [CONTENT[: 64 * 1024]] * 3
+    assert unrouted.reader.seqs(["queued"], "pacs") == [1, 2, 3]
+    unrouted.close()
+    for path in tmp_path.glob("ledger.db*"):
+        path.unlink()
+    adopted = Spool(tmp_path, 0, 100, router)
+    assert (adopted.recovered.adopted, len(asked)) == (3, 6)
+    assert asked[3:] == asked[:3]
+    adopted.close()
+
+
+def test_an_object_that_cannot_be_read_does_not_keep_the_others_from_their_route(tmp_path, after_power_cut):
+    spool = after_power_cut()
+    objects(tmp_path)[0].unlink()
+    asked = []
+    spool.use_router(lambda _, beginning: asked.append(beginning()) or {"pacs": 1})
+    assert sorted(map(len, asked)) == [0, len(CONTENT), len(CONTENT)]
+    assert len(spool.reader.seqs(["queued"], "pacs")) == 3
+    spool.close()

@@ -1,0 +1,127 @@
+"""`dicom-gateway route`: which way an object would go, and why. Needs the configuration, not the service."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.arrive.part10_file import envelope
+from gateway.cli.context import print_json
+from gateway.cli.local import settings_of
+from gateway.config.schema import Settings
+from gateway.dicom.part10 import PREFIX_BYTES, scan_header
+from gateway.model.errors import Refused
+from gateway.model.instance import Door, Origin, Priority, SOPInstance
+from gateway.route.facts import Facts, facts_of
+from gateway.route.rules import destinations_of, explain
+from gateway.route.words import condition_in_words, reading_in_words, routes_in_words, target_in_words
+
+Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def route() -> None:
+    """Show the routes, and which of them an object would take."""
+
+
+@route.command("list")
+@Json
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """Print every route in words, in the order of the file."""
+    settings = settings_of(ctx)
+    if as_json:
+        print_json([json.loads(entry.model_dump_json(exclude_defaults=True)) for entry in settings.route])
+        return
+    for sentence in routes_in_words(settings):
+        click.echo(sentence)
+
+
+@route.command("explain")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--calling-ae-title", "-aet", default="", help="As if this sender had sent it.")
+@click.option("--called-ae-title", "-aec", default="", help="As if the sender had called us so.")
+@click.option("--address", default="", help="As if it had come from this address.")
+@click.option("--at", type=click.DateTime(["%H:%M"]), help="As if it had come at this local time; default: now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
+@click.pass_context
+def explain_(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    calling_ae_title: str,
+    called_ae_title: str,
+    address: str,
+    at: datetime | None,
+    as_json: bool,
+) -> None:
+    """Say for each route whether FILES take it, and what was seen where not. Exit code 1 if a file is no object.
+
+    Shows values of the files that you name, which may identify a patient; nothing is logged.
+    """
+    settings = settings_of(ctx)
+    origin = Origin(Door.DIMSE, address, calling_ae_title, called_ae_title)
+    unread = False
+    for path in files:
+        try:
+            facts = _facts(settings, path, origin, at or datetime.now())
+        except (Refused, OSError) as error:
+            unread = True
+            reason = error.detail if isinstance(error, Refused) else f"cannot be read: {error.strerror}"
+            click.echo(f"not explained: {path}: {reason}", err=True)
+            continue
+        if as_json:
+            print_json({"file": str(path), **_plain(settings, facts)})
+        else:
+            _print(settings, facts, path)
+    if unread:
+        ctx.exit(1)
+
+
+def _facts(settings: Settings, path: Path, origin: Origin, at: datetime) -> Facts:
+    """Read a file as reception would; raises Refused, OSError."""
+    with open(path, "rb") as file:
+        found = envelope(file)
+        file.seek(found.offset)
+        beginning = file.read(PREFIX_BYTES)
+    header = scan_header(beginning, found.transfer_syntax_uid)
+    uids = (found.sop_class_uid, found.sop_instance_uid, found.transfer_syntax_uid)
+    instance = SOPInstance("", *uids, "", 0, header, origin, 0.0)
+    return facts_of(settings.route, instance, lambda: beginning, at.time())
+
+
+def _destinations(settings: Settings, facts: Facts) -> dict[str, str]:
+    return {name: Priority(priority).name.lower() for name, priority in destinations_of(settings, facts).items()}
+
+
+def _plain(settings: Settings, facts: Facts) -> dict[str, Any]:
+    routes = [
+        {
+            "route": number,
+            "matched": explained.matched,
+            "to": explained.route.to,
+            "priority": explained.route.priority,
+            "conditions": [
+                {"condition": condition_in_words(reading), "seen": reading.seen, "holds": reading.holds}
+                for reading in explained.readings
+            ],
+        }
+        for number, explained in enumerate(explain(settings, facts), 1)
+    ]
+    return {"routes": routes, "destinations": _destinations(settings, facts)}
+
+
+def _print(settings: Settings, facts: Facts, path: Path) -> None:
+    click.echo(f"{path}")
+    for number, explained in enumerate(explain(settings, facts), 1):
+        way = f"matched -> {target_in_words(explained.route)}" if explained.matched else "not matched"
+        click.echo(f"  route {number}: {way}")
+        for reading in explained.readings:
+            click.echo(f"    {'✔' if reading.holds else '✖'} {reading_in_words(reading)}")
+    destinations = _destinations(settings, facts)
+    went = ", ".join(f"{name} ({priority})" for name, priority in destinations.items())
+    without = "nobody: it stays in custody, unrouted, until a route takes it"
+    click.echo(f"  goes to {went or without}")

@@ -1,0 +1,150 @@
+"""Where the pixel data of an Explicit VR Little Endian data set is, and what it says about itself. Reads no pixel.
+
+The walk is iterative and bounded: values are stepped over by their lengths, nested sequences by counting.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from gateway.model.errors import PrepareError
+from gateway.prepare.codecs import PixelFacts
+
+LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+PIXEL_DATA, PIXEL_GROUP_LENGTH, PLANAR_CONFIGURATION = 0x7FE00010, 0x7FE00000, 0x00280006
+MAX_DEPTH = 64
+MAX_FRAMES = 1 << 20
+_US = {0x00280002: "samples", 0x00280010: "rows", 0x00280011: "columns", 0x00280100: "bits", 0x00280103: "signed"}
+_TEXT = {0x00280004: "photometric", 0x00280008: "frames"}
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A top-level element: where its head and its value begin, in bytes from the start of the file."""
+
+    tag: int
+    vr: bytes
+    head_at: int
+    value_at: int
+    length: int
+    """0xFFFFFFFF: undefined."""
+
+
+def head(file: BinaryIO) -> Element | None:
+    """Read one element's head and stand at its value; None at the end of the file; raises PrepareError."""
+    at = file.tell()
+    start = file.read(8)
+    if not start:
+        return None
+    if len(start) < 8:
+        raise PrepareError("the data set ends in the middle of an element")
+    group, number = struct.unpack_from("<HH", start)
+    tag, vr = group << 16 | number, start[4:6]
+    if group == 0xFFFE:
+        return Element(tag, b"", at, at + 8, struct.unpack_from("<I", start, 4)[0])
+    if vr in LONG_VRS:
+        more = file.read(4)
+        if len(more) < 4:
+            raise PrepareError("the data set ends in the middle of an element")
+        return Element(tag, vr, at, at + 12, struct.unpack("<I", more)[0])
+    if not (vr.isalpha() and vr.isupper()):
+        raise PrepareError("an element has no VR")
+    return Element(tag, vr, at, at + 8, struct.unpack_from("<H", start, 6)[0])
+
+
+def skip_sequence(file: BinaryIO) -> None:
+    """Step over a sequence of undefined length, standing at its first item; raises PrepareError."""
+    open_until = [SEQUENCE_END]
+    while open_until:
+        element = head(file)
+        if element is None:
+            raise PrepareError("a sequence has no end")
+        if element.tag == open_until[-1]:
+            open_until.pop()
+        elif element.length == UNDEFINED:
+            if element.vr == b"UN":
+                raise PrepareError("a sequence in Implicit VR")  # PS3.5 6.2.2: its content has no VRs
+            open_until.append(ITEM_END if element.tag == ITEM else SEQUENCE_END)
+            if len(open_until) > 2 * MAX_DEPTH:
+                raise PrepareError("sequences nested too deeply")
+        elif element.tag != ITEM:
+            file.seek(element.length, 1)
+
+
+def elements(file: BinaryIO) -> Iterator[Element]:
+    """Yield the top-level elements, standing at each one's value; an encapsulated Pixel Data is the last one."""
+    while (element := head(file)) is not None:
+        yield element
+        if element.length == UNDEFINED:
+            if element.tag == PIXEL_DATA:
+                return
+            if element.vr == b"UN":
+                raise PrepareError("a sequence in Implicit VR")
+            file.seek(element.value_at)
+            skip_sequence(file)
+        else:
+            file.seek(element.value_at + element.length)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelPlace:
+    """Pixel Data, what describes it, and what a change of its Transfer Syntax touches beside it."""
+
+    facts: PixelFacts
+    data: Element
+    planar: Element | None
+    group_length: Element | None
+
+
+def find_pixels(file: BinaryIO) -> PixelPlace:
+    """Find Pixel Data; raises PrepareError when there is none, twice, or its description is not whole."""
+    found: dict[str, int | str] = {"frames": 1, "planar": 0}
+    places: dict[int, Element] = {}
+    for element in elements(file):
+        if element.tag in (PIXEL_DATA, PIXEL_GROUP_LENGTH, PLANAR_CONFIGURATION):
+            if element.tag in places:
+                raise PrepareError("an element is there twice")
+            places[element.tag] = element
+        if element.tag in _US or element.tag == PLANAR_CONFIGURATION:
+            value = file.read(element.length)
+            if len(value) != 2:
+                raise PrepareError("an attribute of the pixels is not one number")
+            found[_US.get(element.tag, "planar")] = struct.unpack("<H", value)[0]
+        elif element.tag in _TEXT and element.length <= 64:
+            found[_TEXT[element.tag]] = file.read(element.length).decode("latin-1").strip(" \0")
+    if PIXEL_DATA not in places:
+        raise PrepareError("there is no Pixel Data")
+    try:
+        facts = PixelFacts(
+            rows=int(found["rows"]),
+            columns=int(found["columns"]),
+            samples=int(found["samples"]),
+            bits=int(found["bits"]),
+            signed=bool(found["signed"]),
+            by_plane=int(found["planar"]) == 1 and int(found["samples"]) > 1,
+            frames=int(found["frames"] or 1),
+            photometric=str(found["photometric"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise PrepareError("the description of the pixels is not whole") from error
+    return PixelPlace(facts, places[PIXEL_DATA], places.get(PLANAR_CONFIGURATION), places.get(PIXEL_GROUP_LENGTH))
+
+
+SINGLE = frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"))
+COLOUR = frozenset(("RGB", "YBR_FULL"))
+
+
+def why_not_exact(facts: PixelFacts) -> str | None:
+    """Return why these pixels are not coded but passed on as they are; None when they can be exact."""
+    if facts.bits not in (8, 16):
+        return f"Bits Allocated {facts.bits}"
+    if facts.photometric not in {1: SINGLE, 3: COLOUR}.get(facts.samples, ()):
+        return f"{facts.samples} samples of {facts.photometric or 'unknown colour'}"
+    if not (facts.rows and facts.columns and 0 < facts.frames <= MAX_FRAMES):
+        return "an image without pixels"
+    return None
