@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,9 +26,15 @@ STORESCU, STORESCP = (shutil.which(name, path="/usr/bin:/usr/local/bin") or name
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to clients: theirs may be taken again before ours is bound."""
+    while True:
+        port = random.randrange(15000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def listens(port: int) -> None:
@@ -69,12 +76,14 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, folder: Path, archive: int | None = None, pki: Pki | None = None) -> None:
+    def __init__(self, folder: Path, archive: int | None = None, pki: Pki | None = None, more: str = "") -> None:
         self.folder, self.port = folder, free_port()
         folder.mkdir(exist_ok=True, parents=True)
         destination = tls = ""
         if archive:
-            destination = f'[[destination]]\nname="p"\nkind="dimse"\nhost="127.0.0.1"\nport={archive}\nae_title="P"\n'
+            destination = (
+                f'[[destination]]\nname="p"\nkind="dimse"\nhost="127.0.0.1"\nport={archive}\nae_title="P"\n{more}'
+            )
         if pki:
             tls = f'tls = {{ cert_file = "{pki.cert}", key_file = "{pki.key}", ca_file = "{pki.ca}" }}\n'
         (folder / "g.toml").write_text(

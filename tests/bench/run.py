@@ -12,11 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from compression import codecs, lines
 from latency import echo_beside_load, response_time
 from reception import big, reception, tls, while_forwarding
 from resources import forwarding, idle, memory, recovery
 
-PARTS = (reception, tls, big, while_forwarding, response_time, echo_beside_load, idle, memory, forwarding, recovery)
+RECEPTION = (reception, tls, big, while_forwarding, response_time, echo_beside_load, idle, memory)
+DELIVERY = (forwarding, recovery, codecs, lines)
+PARTS = RECEPTION + DELIVERY
 
 
 def main() -> None:
