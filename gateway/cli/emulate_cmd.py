@@ -1,25 +1,45 @@
-"""`dicom-gateway emulate`: a scanner, an archive."""
+"""`dicom-gateway emulate`: a scanner, an archive, a line between them."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway.cli.context import print_json
+from gateway.emulator.line import Line
 from gateway.emulator.modality import Modality, Sent
 from gateway.emulator.pacs import Pacs
 from gateway.emulator.study import ct_study
+from gateway.emulator.wan import Wan
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.UsageError("--to takes HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _stopped() -> threading.Event:
+    """Return what SIGTERM and Ctrl-C set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 @click.group()
 def emulate() -> None:
-    """Emulate a scanner or an archive."""
+    """Emulate a scanner, an archive or a bad line."""
 
 
 @emulate.command()
@@ -46,13 +66,11 @@ def ct(
     as_json: bool,
 ) -> None:
     """Send synthetic CT studies. Exit code 1 unless every image was acknowledged."""
-    host, _, port = place.rpartition(":")
-    if not host or not port.isdigit():
-        raise click.UsageError("--to takes HOST:PORT")
+    host, port = _place(place)
     acknowledged = 0
     with ExitStack() as stack:
         file = stack.enter_context(open(log, "a")) if log else None
-        modality = Modality(host, int(port), aec, aet, file)
+        modality = Modality(host, port, aec, aet, file)
         bar = stack.enter_context(
             click.progressbar(length=studies * images, label="sending", hidden=as_json, file=sys.stderr)
         )
@@ -83,9 +101,7 @@ def pacs(
     port: int, address: str, aet: str, folder: Path | None, log: Path | None, delay_s: float, busy_for_first: int
 ) -> None:
     """Be an archive until SIGTERM or Ctrl-C."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stopped()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -99,3 +115,38 @@ def pacs(
             pass
         archive.stop()
         click.echo(f"{len(archive.received)} instances received")
+
+
+@emulate.command()
+@click.option(
+    "--listen", "port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option("--address", default="127.0.0.1", show_default=True)
+@click.option("--to", "place", required=True, metavar="HOST:PORT", help="The far side.")
+@click.option("--rtt-ms", "round_trip_ms", default=0.0, show_default=True, help="Round trip; half of it each way.")
+@click.option("--jitter-ms", default=0.0, show_default=True, help="Up to so much more, each way.")
+@click.option("--mbit", "rate_mbit_s", type=float, help="Mbit/s of payload each way, for all connections together.")
+@click.option("--mbit-down", "down_mbit_s", type=float, help="Mbit/s towards whoever connects, where it differs.")
+@click.option("--cut-after-bytes", type=int, help="Reset each connection once either way has carried so much.")
+@click.option("--cut-every-s", type=float, help="Reset all connections, on average so often.")
+@click.option("--freeze-after-bytes", type=int, help="Stall each connection once either way has carried so much.")
+@click.option("--freeze-s", default=inf, show_default=True, help="How long it stalls.")
+@click.option("--half-close-after-bytes", type=int, help="End that way of a connection which has carried so much.")
+@click.option("--refuse", is_flag=True, help="Reset whoever connects.")
+@click.option("--black-hole", is_flag=True, help="Accept whoever connects, and swallow what comes.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same cuts and jitter.")
+def wan(port: int, address: str, place: str, **line: Any) -> None:
+    """Be a bad line to HOST:PORT until SIGTERM or Ctrl-C; then print what it carried as one line of JSON."""
+    stop = _stopped()
+    try:
+        bad = Line(**line)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with Wan(bad, _place(place), address=address, port=port) as proxy:
+            click.echo(f"listening on {proxy.port}")
+            while not stop.wait(0.5):
+                pass
+    except OSError as error:
+        raise click.UsageError(f"cannot listen on {address}:{port} for {place}: {error.strerror}") from error
+    click.echo(json.dumps(asdict(proxy.traffic)))
