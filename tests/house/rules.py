@@ -19,6 +19,7 @@ OWNERS = {
     "sqlite3": {"spool/ledger.py"},
     "SSLContext(": {"identity/tls.py"},
     ".listen(": {"dicom/listener.py", "control.py"},
+    "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
 }
 BROAD = {"supervisor.py": 1, "dicom/association.py": 1}

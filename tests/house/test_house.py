@@ -38,6 +38,11 @@ def test_each_rule_can_fail(rule):
     assert rule(*RULES[rule])
 
 
+def test_no_other_room_accepts_by_another_call():
+    assert rules.owner_faults("send/x.py", "import socket\nsocket.create_server(('', 1))")
+    assert rules.owner_faults("send/x.py", "s.listen(1)")
+
+
 def test_the_diagram_in_the_architecture_is_the_tables():
     assert diagram() in (rules.ROOT / "ARCHITECTURE.md").read_text()
 
