@@ -103,6 +103,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
     answer["listeners"] = [
         {"port": listener.port, "associations": listener.associations} for listener in gateway.listeners
     ]
+    answer["workers_lost"] = gateway.workers_lost
     for name, lane in gateway.lanes.items():
         health = lane.health
         row = answer["destinations"].setdefault(name, {})

@@ -160,6 +160,11 @@ class Gateway:
         for destination in settings.destination:
             COURIERS[destination.kind](destination, settings.gateway.ae_title).close()
 
+    @property
+    def workers_lost(self) -> int:
+        """Processes that ended in the middle of a rendition since the start; the originals went instead."""
+        return self._renderer.workers_lost
+
     def status_line(self) -> str:
         """Return one line for systemd."""
         ill = [name for name, lane in self.lanes.items() if lane.health.ill]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -17,24 +16,13 @@ import pytest
 
 from gateway.control import ask
 from gateway.model.errors import GatewayError
+from tests.ports import free_port
 
 # pynetdicom installs a storescu and a storescp of its own; in an activated environment they would hide DCMTK's.
 os.environ["PATH"] = os.pathsep.join(
     folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder).is_relative_to(sys.prefix)
 )
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
-
-
-def free_port() -> int:
-    """A port below those that the system gives to clients: theirs may be taken again before ours is bound."""
-    while True:
-        port = random.randrange(15000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def dataset_bytes(path: Path) -> bytes:

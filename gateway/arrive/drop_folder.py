@@ -21,9 +21,9 @@ from watchdog.observers import Observer
 from gateway.arrive.part10_file import take
 from gateway.arrive.reception import Reception
 from gateway.config.schema import FolderSettings
+from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused
 from gateway.model.instance import Door, Origin
-from gateway.spool.spool import OUT_OF_RESOURCES
 
 log = logging.getLogger("gateway.arrive")
 

@@ -10,10 +10,11 @@ import re
 from dataclasses import dataclass, replace
 
 from gateway.dicom.part10 import PREFIX_BYTES, scan_header
+from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Origin
 from gateway.spool.ledger import Receipt
-from gateway.spool.spool import OUT_OF_RESOURCES, Spool
+from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.arrive")
 

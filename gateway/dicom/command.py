@@ -94,14 +94,15 @@ def response_pdus(context_id: int, request: Command, response: Response, max_pdu
     if request.affected_sop_instance_uid:
         elements.append(_element(0x1000, _padded(request.affected_sop_instance_uid, b"\0")))
     body = b"".join(elements)
-    pdus = _data_pdu(context_id, 0x03, _element(0x0000, struct.pack("<I", len(body))) + body)
+    pdus = data_pdu(context_id, 0x03, _element(0x0000, struct.pack("<I", len(body))) + body)
     if response.data_set is None:
         return pdus
     size = max(MIN_PDV_BYTES, min(max_pdu_bytes or MAX_PDV_BYTES, MAX_PDV_BYTES) - 6)
     pieces = [response.data_set[at : at + size] for at in range(0, len(response.data_set), size)] or [b""]
     last = len(pieces) - 1
-    return pdus + b"".join(_data_pdu(context_id, 0x02 * (n == last), piece) for n, piece in enumerate(pieces))
+    return pdus + b"".join(data_pdu(context_id, 0x02 * (n == last), piece) for n, piece in enumerate(pieces))
 
 
-def _data_pdu(context_id: int, flags: int, payload: bytes) -> bytes:
+def data_pdu(context_id: int, flags: int, payload: bytes | memoryview) -> bytes:
+    """Return a P-DATA-TF PDU of one PDV (PS3.8 9.3.5); flags: 1 a command, 2 the last fragment."""
     return struct.pack(">BBIIBB", 0x04, 0, len(payload) + 6, len(payload) + 2, context_id, flags) + payload

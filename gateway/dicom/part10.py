@@ -29,7 +29,7 @@ PREFIX_BYTES = 64 * 1024
 MAX_DEPTH = 64
 MAX_META_BYTES = 1 << 20
 
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT_VRS = frozenset(
     {
         b"AE",
@@ -51,8 +51,8 @@ _SHORT_VRS = frozenset(
     }
     | {b"ST", b"TM", b"UI", b"UL", b"US"}
 )
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _WANTED = {
     0x00080016: "sop_class_uid",
     0x00080018: "sop_instance_uid",
@@ -86,7 +86,7 @@ def _element(tag: int, vr: bytes, value: bytes) -> bytes:
     if len(value) % 2:
         value += b"\0" if vr in (b"UI", b"OB") else b" "  # PS3.5 6.2
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
-    if vr in _LONG_VRS:
+    if vr in LONG_VRS:
         return head + struct.pack("<HI", 0, len(value)) + value
     return head + struct.pack("<H", len(value)) + value
 
@@ -134,7 +134,7 @@ def read_meta(file: BinaryIO) -> MetaFacts:
             break
         tag = 0x00020000 | int.from_bytes(head[2:4], "little")
         vr = head[4:6]
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             start, length = 12, int.from_bytes(head[8:12], "little")
         elif vr in _SHORT_VRS:
             start, length = 8, int.from_bytes(head[6:8], "little")
@@ -161,7 +161,7 @@ def bare_syntax(prefix: bytes) -> str | None:
         group, element = struct.unpack_from(f"{byte_order}HH", prefix)
         if group not in (0x0008, 0x0004) or element > 0x1000:
             continue
-        if prefix[4:6] in _LONG_VRS | _SHORT_VRS:
+        if prefix[4:6] in LONG_VRS | _SHORT_VRS:
             return EXPLICIT_LE if uid == IMPLICIT_LE else EXPLICIT_BE
         if uid == IMPLICIT_LE and struct.unpack_from("<I", prefix, 4)[0] < PREFIX_BYTES:
             return IMPLICIT_LE
@@ -202,14 +202,14 @@ class _Scanner:
             return None
         group, element = struct.unpack_from(f"{self._order}HH", data, at)
         tag = group << 16 | element
-        if tag in (_ITEM, _ITEM_END, _SEQUENCE_END) or self._implicit:
+        if tag in (ITEM, ITEM_END, SEQUENCE_END) or self._implicit:
             self._at = at + 8
             return tag, b"", struct.unpack_from(f"{self._order}I", data, at + 4)[0]
         vr = data[at + 4 : at + 6]
         if vr in _SHORT_VRS:
             self._at = at + 8
             return tag, vr, struct.unpack_from(f"{self._order}H", data, at + 6)[0]
-        if vr not in _LONG_VRS:
+        if vr not in LONG_VRS:
             raise _Malformed("unknown VR")
         if at + 12 > len(data):
             return None
@@ -220,9 +220,9 @@ class _Scanner:
         """Fill `found`; raises _Malformed, also when bytes that are the `whole` data set end within an element."""
         while (head := self._element_head()) is not None:
             tag, vr, length = head
-            if tag in (_ITEM, _ITEM_END, _SEQUENCE_END):
+            if tag in (ITEM, ITEM_END, SEQUENCE_END):
                 self._structure(tag, length)
-            elif length == _UNDEFINED:
+            elif length == UNDEFINED:
                 if tag > self._last_wanted and not self._levels:
                     return
                 self._open(implicit=True if vr == b"UN" else self._implicit)
@@ -246,9 +246,9 @@ class _Scanner:
     def _structure(self, tag: int, length: int) -> None:
         if not self._levels:
             raise _Malformed("an item outside a sequence")
-        if tag != _ITEM:
+        if tag != ITEM:
             self._implicit = self._levels.pop()
-        elif length == _UNDEFINED:
+        elif length == UNDEFINED:
             self._open(implicit=self._implicit)
         else:
             self._at += length

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.dicom.command import MAX_COMMAND_BYTES, NO_DATA_SET
+from gateway.dicom.command import MAX_COMMAND_BYTES, NO_DATA_SET, data_pdu
 from gateway.dicom.negotiation import APPLICATION_CONTEXT, FIXED_BYTES, RELEASE_RP, RELEASE_RQ, Malformed, abort_pdu
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed
@@ -223,9 +223,6 @@ class Requestor:
                     return int.from_bytes(found.get(0x0900, b"\x10\x01")[:2], "little"), comment
                 command.clear()
 
-    def _pdu(self, context_id: int, flags: int, payload: bytes | memoryview) -> bytes:
-        return struct.pack(">BBIIBB", 0x04, 0, len(payload) + 6, len(payload) + 2, context_id, flags) + payload
-
     def store(
         self, context_id: int, sop_class_uid: str, sop_instance_uid: str, body: Iterable[memoryview | bytes]
     ) -> tuple[int, str]:
@@ -235,22 +232,22 @@ class Requestor:
         """
         self._message_id = self._message_id % 65535 + 1
         command = command_bytes(0x0001, self._message_id, sop_class_uid, sop_instance_uid)
-        self._say(self._pdu(context_id, 0x03, command))
+        self._say(data_pdu(context_id, 0x03, command))
         waiting: memoryview | bytes = b""
         for block in body:
             view = memoryview(block)
             for start in range(0, len(view), self._pdv_bytes):
                 if waiting:
-                    self._say(self._pdu(context_id, 0x00, waiting))
+                    self._say(data_pdu(context_id, 0x00, waiting))
                 waiting = view[start : start + self._pdv_bytes]
             waiting = bytes(waiting)
-        self._say(self._pdu(context_id, 0x02, waiting))
+        self._say(data_pdu(context_id, 0x02, waiting))
         return self._reply()
 
     def echo(self, context_id: int) -> int:
         """Return the status of a C-ECHO."""
         self._message_id = self._message_id % 65535 + 1
-        self._say(self._pdu(context_id, 0x03, command_bytes(0x0030, self._message_id, "1.2.840.10008.1.1")))
+        self._say(data_pdu(context_id, 0x03, command_bytes(0x0030, self._message_id, "1.2.840.10008.1.1")))
         return self._reply()[0]
 
     def release(self) -> None:

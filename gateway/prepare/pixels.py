@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from gateway.dicom.part10 import ITEM, ITEM_END, LONG_VRS, MAX_DEPTH, SEQUENCE_END, UNDEFINED
 from gateway.model.errors import PrepareError
 from gateway.prepare.codecs import PixelFacts
 
-LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA, PIXEL_GROUP_LENGTH, PLANAR_CONFIGURATION = 0x7FE00010, 0x7FE00000, 0x00280006
-MAX_DEPTH = 64
 MAX_FRAMES = 1 << 20
 _US = {0x00280002: "samples", 0x00280010: "rows", 0x00280011: "columns", 0x00280100: "bits", 0x00280103: "signed"}
 _TEXT = {0x00280004: "photometric", 0x00280008: "frames"}

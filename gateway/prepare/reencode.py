@@ -16,16 +16,15 @@ from typing import BinaryIO
 import numpy as np
 from pydicom.datadict import dictionary_VR
 
+from gateway.dicom import part10
+from gateway.dicom.part10 import ITEM, ITEM_END, MAX_DEPTH, SEQUENCE_END, UNDEFINED
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, is_big_endian, is_implicit
 
 BLOCK_BYTES = 1 << 20
-MAX_DEPTH = 64
 MAX_INFLATED_BYTES = 16 << 30
-UNDEFINED = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_REPRESENTATION = 0x00280103
-LONG_VRS = frozenset(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"])
+LONG_VRS = frozenset(vr.decode() for vr in part10.LONG_VRS)
 WORD_BYTES = {
     **dict.fromkeys(("AT", "OW", "SS", "US"), 2),
     **dict.fromkeys(("FL", "OF", "OL", "SL", "UL"), 4),

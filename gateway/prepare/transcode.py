@@ -13,23 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from gateway.dicom.part10 import ITEM, SEQUENCE_END, UNDEFINED
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, EXPLICIT_LE, NATIVE
 from gateway.prepare.codecs import CODECS, Codec, PixelFacts, to_pixels
-from gateway.prepare.pixels import (
-    ITEM,
-    SEQUENCE_END,
-    UNDEFINED,
-    PixelPlace,
-    find_pixels,
-    head,
-    why_not_exact,
-)
+from gateway.prepare.pixels import PixelPlace, find_pixels, head, why_not_exact
 from gateway.prepare.reencode import reencode
 
 BLOCK_BYTES = 1 << 20
 MAX_FRAME_BYTES = 256 << 20
-"""Raised memory of a worker is some times a frame; larger ones are passed on."""
+"""A worker holds a frame a few times over, and has 1 GiB; larger frames are passed on."""
 MAX_OFFSET = 0xFFFFFFFF
 
 

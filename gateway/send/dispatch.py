@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from gateway.config.schema import DestinationSettings
 from gateway.model.errors import CustodyRot, PrepareError, SpoolError
@@ -38,9 +37,6 @@ SOLO_S = 1.0
 """A further courier helps when so much waits, or when the first is busy for so long with one instance."""
 IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
-
-
-R = TypeVar("R", Rendition, Rendition | None)
 
 
 @dataclass
@@ -146,8 +142,9 @@ class Lane:
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
             helds = [claim.held, *(waiting.held for waiting in self._ready)]
-        pairs = [(held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds]
-        return pairs + [(sop_class, syntax) for sop_class, _ in pairs for syntax in self.shaper.candidates()]
+        pairs = dict.fromkeys((held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds)
+        classes = dict.fromkeys(sop_class for sop_class, _ in pairs)
+        return [*pairs, *((sop_class, syntax) for sop_class in classes for syntax in self.shaper.candidates())]
 
     def _carry(self, courier: Courier, claim: Claim, beat: Callable[[], None]) -> None:
         """Deliver one instance and write down what became of it."""
@@ -227,7 +224,8 @@ class Lane:
     def _carry_coded(self, courier: Courier, held: Held, target: str, beat: Callable[[], None]) -> Verdict | None:
         """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
         try:
-            rendition = self._make(held, lambda: self._renderer.render_in(held, target), beat)
+            self._prove(held, beat)
+            rendition = self._renderer.render_in(held, target)
         except PrepareError as error:
             self.shaper.passed_on += 1
             log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self.name, error.detail)
@@ -243,10 +241,10 @@ class Lane:
             verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
         return verdict
 
-    def _make(self, held: Held, render: Callable[[], R], beat: Callable[[], None]) -> R:
-        for _ in self._spool.body(held):  # a rendition of rotten bytes would carry a good hash
+    def _prove(self, held: Held, beat: Callable[[], None]) -> None:
+        """Read the instance through: a rendition of rotten bytes would carry a good hash."""
+        for _ in self._spool.body(held):
             beat()
-        return render()
 
     def _carry_made(self, courier: Courier, held: Held, rendition: Rendition, beat: Callable[[], None]) -> Verdict:
         body = self._beating(lambda: self._spool.store.derived_body(rendition.path, rendition.sha256), beat)
@@ -261,7 +259,8 @@ class Lane:
         """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
         try:
-            rendition = self._make(held, lambda: self._renderer.render(held, accepted), beat)
+            self._prove(held, beat)
+            rendition = self._renderer.render(held, accepted)
         except PrepareError as error:
             return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
         return refusal if rendition is None else self._carry_made(courier, held, rendition, beat)

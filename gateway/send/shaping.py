@@ -20,8 +20,6 @@ MEASURE_BYTES = 256 * 1024
 """Less says more about round trips than about the line."""
 FRESH_LOOK_S = 30.0
 """So often an instance goes as it came although a codec looks better: the line may have become fast."""
-
-
 FRESH_TRIAL_S = 300.0
 """So long a codec is not tried again after it brought less than it promised."""
 TRIAL_COUNT = 8
@@ -49,13 +47,15 @@ class Meter:
             self._active += 1
 
     def end(self, now: float, carried: int) -> None:
-        """A courier has been answered; `carried` bytes arrived, 0 when it failed."""
+        """A courier has been answered; `carried` bytes arrived, 0 when it failed: waiting for nobody is no measure."""
         with self._lock:
             self._active -= 1
-            self.count += bool(carried)
+            span_s, self._busy_since = now - self._busy_since, now
+            if not carried:
+                return
+            self.count += 1
             self._bytes += carried
-            self._busy_s += now - self._busy_since
-            self._busy_since = now
+            self._busy_s += span_s
             if self._bytes >= MEASURE_BYTES and self._busy_s > 0:
                 self.bytes_per_s = self._bytes / self._busy_s
             if self._busy_s > MEASURE_S:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Header, Origin, SOPInstance
 from gateway.model.verdict import Verdict
@@ -20,7 +21,6 @@ from gateway.spool.ledger import Claim, Held, Ledger, LedgerReader, Receipt
 from gateway.spool.recovery import Recovered, Router, adopt_orphans, recover, remove_files
 from gateway.spool.store import Part, Store
 
-OUT_OF_RESOURCES = 0xA700
 LEDGER_NAME = "ledger.db"
 
 

@@ -22,7 +22,7 @@ from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import Door, Header, Origin, SOPInstance
 
 LABEL_BYTES = 2048
-"""Fixed size of the label in (0002,0102): it is written blank first and filled in place when the hash is known."""
+"""Fixed size of the label in (0002,0102): the data set is written behind it before the hash in it is known."""
 BLOCK_BYTES = 256 * 1024
 PAGE_BYTES = 4096
 WRITE_BACK_BYTES = 256 * 1024
@@ -30,7 +30,7 @@ WRITE_BACK_BYTES = 256 * 1024
 PREPARED_PARTS = 16
 """Parts made at once: one directory flush for all of them, instead of one for each object."""
 SHELF_OBJECTS = 1000
-"""Objects in one folder: few enough to list, enough that a batch touches one folder."""
+"""Objects in one folder: few enough to list."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)

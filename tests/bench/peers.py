@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,23 +17,12 @@ import trustme
 
 from gateway.control import ask
 from gateway.model.errors import GatewayError
+from tests.ports import free_port
 
 TUNED = {**os.environ, "TCP_NODELAY": "1"}
 """DCMTK, and Orthanc that is built on it, wait for delayed acknowledgements (45 ms an image) without this."""
 STORESCU, STORESCP = (shutil.which(name, path="/usr/bin:/usr/local/bin") or name for name in ("storescu", "storescp"))
 """Not those that pynetdicom installs beside our interpreter."""
-
-
-def free_port() -> int:
-    """A port below those that the system gives to clients: theirs may be taken again before ours is bound."""
-    while True:
-        port = random.randrange(15000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def listens(port: int) -> None:

@@ -109,6 +109,7 @@ def test_a_worker_that_dies_costs_nothing_but_compression(
     send(box.port, *ct_files[6:8])
     assert wait_until(lambda: box.ask("status")["released"] == 8), box.log()
     assert len(list(archive.folder.iterdir())) == 8
+    assert box.ask("status")["workers_lost"] > 0
 
 
 def workers(pid: int) -> list[int]:

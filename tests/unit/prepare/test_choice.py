@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,16 @@ def carried(meter, seconds, count=1, size=500_000):
     for number in range(count):
         meter.begin(number * seconds)
         meter.end((number + 1) * seconds, size)
+
+
+def test_an_outage_does_not_make_the_line_slow():
+    meter = on_a_slow_line().line
+    before = meter.bytes_per_s
+    meter.begin(10.0)
+    meter.end(100.0, 0)
+    meter.begin(100.0)
+    meter.end(100.2, 500_000)
+    assert meter.bytes_per_s == pytest.approx(before)
 
 
 def on_a_slow_line() -> Shaper:
