@@ -93,6 +93,23 @@ def test_an_archive_without_the_codec_gets_native_from_a_lossless_object(
     assert pydicom.dcmread(arrived).PixelData == pydicom.dcmread(ct_files[0]).PixelData
 
 
+def test_a_rotten_object_is_not_made_good_by_compressing_it(make_box, make_archive, dimse, ct_files, wait_until):
+    archive = make_archive("+xa").start()
+    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"')).start()
+    send(box.port, *ct_files[:2])
+    assert wait_until(box.delivered_all), box.log()
+    archive.stop()
+    before = set((box.folder / "data" / "objects").rglob("*.dcm"))
+    send(box.port, ct_files[2])
+    (path,) = set((box.folder / "data" / "objects").rglob("*.dcm")) - before
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    archive.start()
+    assert wait_until(lambda: box.ask("status")["quarantined"] == 1), box.log()
+    assert len(list(archive.folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_worker_that_dies_costs_nothing_but_compression(
     make_box, make_archive, dimse, ct_files, when, wait_until, digest_of

@@ -281,3 +281,11 @@ def test_an_identifier_without_end_is_refused(listener):
     raw.settimeout(5)
     assert b"\x00\xa7" in raw.recv(65536)
     raw.close()
+
+
+def test_a_command_that_comes_in_two_contexts_is_none(listener, door):
+    raw = open_raw(listener, contexts=((CT, ELE), (FIND, ELE)))
+    command = command_bytes(C_STORE_RQ, 1, CT, "1.2.3")
+    raw.sendall(pdata(3, 0x01, command[:20]) + pdata(1, 0x03, command[20:]) + pdata(1, 0x02, b"x"))
+    assert ends(raw)[:1] == b"\x07"
+    assert door.finished == []
