@@ -16,8 +16,9 @@ from gateway.actions import actions
 from gateway.arrive.drop_folder import DropFolder
 from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
+from gateway.config.destinations import DestinationSettings
 from gateway.config.load import load
-from gateway.config.schema import DestinationSettings, ListenerSettings, Settings
+from gateway.config.schema import ListenerSettings, Settings
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.listener import Listener
 from gateway.identity.tls import server_context

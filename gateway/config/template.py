@@ -8,14 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gateway.config.schema import (
-    AdmitSettings,
-    DimseDestination,
-    GatewaySettings,
-    ListenerSettings,
-    SpoolSettings,
-    StowDestination,
-)
+from gateway.config.destinations import DimseDestination, StowDestination
+from gateway.config.schema import AdmitSettings, GatewaySettings, ListenerSettings, SpoolSettings
 
 
 @dataclass(frozen=True, slots=True)

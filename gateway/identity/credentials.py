@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
-from gateway.config.schema import AuthSettings, AwsAuth, BasicAuth, BearerAuth, OAuth2Auth
+from gateway.config.destinations import AuthSettings, AwsAuth, BasicAuth, BearerAuth, OAuth2Auth
 from gateway.model.errors import IdentityError
 
 FRESH_S = 60.0

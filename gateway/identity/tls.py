@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from gateway.config.schema import ClientTls, ServerTls
+from gateway.config.destinations import ClientTls
+from gateway.config.schema import ServerTls
 from gateway.model.errors import IdentityError
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

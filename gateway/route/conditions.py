@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import time
 from ipaddress import IPv4Network, IPv6Network
 
-from gateway.config.schema import RouteCondition, TagCondition
+from gateway.config.routes import RouteCondition, TagCondition
 from gateway.config.tags import element
 from gateway.model.address import address_of
 from gateway.route.facts import BODY_PART, STATION, Facts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import time
 from functools import cache
 
-from gateway.config.schema import RouteSettings
+from gateway.config.routes import RouteSettings
 from gateway.config.tags import element
 from gateway.dicom.attributes import attribute_values
 from gateway.model.instance import SOPInstance

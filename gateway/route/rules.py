@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.config.schema import RouteSettings, Settings
+from gateway.config.routes import RouteSettings
+from gateway.config.schema import Settings
 from gateway.model.instance import Priority
 from gateway.route.conditions import Reading, readings
 from gateway.route.facts import Facts

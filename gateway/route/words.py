@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.config.schema import RouteSettings, Settings, TagCondition
+from gateway.config.routes import RouteSettings, TagCondition
+from gateway.config.schema import Settings
 from gateway.route.conditions import Reading, readings
 from gateway.route.facts import Facts
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from gateway.config.schema import DestinationSettings
+from gateway.config.destinations import DestinationSettings
 from gateway.model.errors import CustodyRot, PrepareError, SpoolError
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict

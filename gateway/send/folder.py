@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gateway.config.schema import FolderDestination
+from gateway.config.destinations import FolderDestination
 from gateway.dicom.part10 import meta_bytes
 from gateway.model.verdict import Blame, Verdict
 from gateway.send.courier import Consignment

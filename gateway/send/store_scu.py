@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from gateway.config.schema import DimseDestination
+from gateway.config.destinations import DimseDestination
 from gateway.dicom.requestor import MAX_CONTEXTS, Peer, PeerFailed, Requestor
 from gateway.dicom.status import verdict_of
 from gateway.identity.tls import client_context

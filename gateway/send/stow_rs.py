@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import urllib3
 
-from gateway.config.schema import ClientTls, StowDestination
+from gateway.config.destinations import ClientTls, StowDestination
 from gateway.dicom.part10 import meta_bytes
 from gateway.dicom.status import verdict_of
 from gateway.identity.credentials import Outgoing, credential_of

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from pynetdicom import AE, _config, evt
 
-from gateway.config.schema import ClientTls, DimseDestination, FolderDestination, StowDestination
+from gateway.config.destinations import ClientTls, DimseDestination, FolderDestination, StowDestination
 from gateway.model.errors import CustodyRot
 from gateway.model.verdict import Blame, Outcome
 from gateway.send.courier import Consignment

@@ -11,7 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from gateway.config.schema import AwsAuth, BasicAuth, BearerAuth, OAuth2Auth
+from gateway.config.destinations import AwsAuth, BasicAuth, BearerAuth, OAuth2Auth
 from gateway.identity.credentials import Aws, OAuth2, Outgoing, credential_of
 from gateway.model.errors import IdentityError
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.schema import RouteCondition, Settings
+from gateway.config.routes import RouteCondition
+from gateway.config.schema import Settings
 from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
 from gateway.route.conditions import readings
 from gateway.route.facts import Facts, facts_of, wanted_tags

@@ -1,0 +1,111 @@
+"""`[[route]]`: which instances go where."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from gateway.config.base import Name, Table
+from gateway.config.regex import compiled
+from gateway.config.tags import element
+
+Regex = Annotated[re.Pattern[str], BeforeValidator(compiled)]
+
+
+def _end(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number or a text")
+    return value
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be an address or network in quotes")
+    return ip_network(value, strict=False)
+
+
+End = Annotated[int | float | str, BeforeValidator(_end)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+class TagCondition(Table):
+    """One attribute on the top level of the data set's first 64 KiB, and one question about it.
+
+    Of several values one must satisfy it, or all together as they stand, joined by backslashes. Values are decoded by
+    Specific Character Set and stripped of padding; the first 128 bytes count.
+    """
+
+    tag: str = Field(description='Keyword ("PatientSex"), or group and element ("0040,0275").')
+    equals: str | None = Field(None, description="The value is this.")
+    one_of: list[str] | None = Field(None, min_length=1, description="The value is one of these.")
+    matches: Regex | None = Field(None, description="This regular expression is found in the value.")
+    range: tuple[End, End] | None = Field(
+        None,
+        description="First and last value: numbers (`inf` for no end), or texts that compare letter by letter, as "
+        'dates and times do; an end that is shorter than the value counts whole: ["2025", "2026"] is two years.',
+    )
+    absent: bool | None = Field(None, description="true: not seen, or empty. false: seen with a value.")
+
+    @field_validator("tag")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        element(value)
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _first_to_last(cls, value: tuple[End, End] | None) -> tuple[End, End] | None:
+        if value is None:
+            return None
+        first, last = value
+        if isinstance(first, str) != isinstance(last, str):
+            raise ValueError("goes from a number to a text")
+        if not first <= last:  # type: ignore[operator]
+            raise ValueError("begins after its end")
+        return value
+
+    @model_validator(mode="after")
+    def _one_question(self) -> TagCondition:
+        asked = [self.equals, self.one_of, self.matches, self.range, self.absent]
+        if sum(question is not None for question in asked) != 1:
+            raise ValueError("give exactly one of equals, one_of, matches, range, absent")
+        return self
+
+
+class RouteCondition(Table):
+    """`when = { … }`: each named condition must hold; within one, any of the values."""
+
+    modality: list[str] | None = Field(None, description="Modality (0008,0060).")
+    calling_ae_title: list[str] | None = Field(None, description="Calling AE title of the sender.")
+    called_ae_title: list[str] | None = Field(None, description="AE title the sender called.")
+    address: list[Network] | None = Field(None, description="Addresses of senders, or networks in CIDR form.")
+    sop_class_uid: list[str] | None = Field(None, description="SOP Class UID (0008,0016).")
+    body_part: list[str] | None = Field(None, description="Body Part Examined (0018,0015).")
+    station: list[str] | None = Field(None, description="Station Name (0008,1010).")
+    time_of_day: str | None = Field(
+        None,
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$",
+        description="When the instance came, in the box's local time: from the first minute, until before the last; "
+        '"18:00-06:00" goes past midnight.',
+    )
+    tag: list[TagCondition] = Field([], description="Any other attributes; all entries must hold.")
+
+    @field_validator("time_of_day")
+    @classmethod
+    def _some_time(cls, value: str | None) -> str | None:
+        if value is not None and value[:5] == value[6:]:
+            raise ValueError("ends when it begins")
+        return value
+
+
+class RouteSettings(Table):
+    """`[[route]]`: all routes that match add their destinations. No route at all: everything goes everywhere."""
+
+    when: RouteCondition = Field(RouteCondition(), description="Absent: every instance.")
+    to: list[Name] = Field(min_length=1, description="Names of destinations.")
+    priority: Literal["stat", "normal", "bulk"] = Field("normal", description="Order of delivery.")
