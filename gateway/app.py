@@ -24,10 +24,11 @@ from gateway.dicom.listener import Listener
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
 from gateway.model.instance import SOPInstance
+from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
 from gateway.retire import sweeper
 from gateway.route.facts import facts_of
-from gateway.route.rules import destinations_of
+from gateway.route.rules import ways_of
 from gateway.send.couriers import COURIERS
 from gateway.send.dispatch import Lane
 from gateway.spool.spool import Spool
@@ -54,7 +55,7 @@ class Gateway:
             settings.gateway.data_dir,
             spool.reserve_bytes,
             spool.high_water_percent,
-            self._destinations_of,
+            self._ways_of,
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
@@ -99,10 +100,10 @@ class Gateway:
         room("reload", self._reload_when_asked)
         log.info("started id=%s ports=%s", self.settings.gateway.id, [listener.port for listener in self.listeners])
 
-    def _destinations_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, int]:
+    def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
         """Route by the settings in force; the hour is that of arrival, so that routing again leads to the same."""
         settings, at = self.settings, datetime.fromtimestamp(instance.received_at).time()
-        return destinations_of(settings, facts_of(settings.route, instance, beginning, at))
+        return ways_of(settings, facts_of(settings.route, instance, beginning, at))
 
     def _retention_days(self) -> float:
         return self.settings.spool.retention_days
@@ -153,7 +154,7 @@ class Gateway:
         for name, destination in after.items():
             if before.get(name) != destination:
                 self._open_lane(destination)
-        self.spool.use_router(self._destinations_of)
+        self.spool.use_router(self._ways_of)
         log.info("reloaded destinations=%d routes=%d", len(new.destination), len(new.route))
 
     def _build_couriers_once(self, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.spool.capacity import Capacity
-from gateway.spool.ledger import LedgerReader
+from gateway.spool.ledger_reader import LedgerReader
 
 MAX_ROWS = 100_000
 

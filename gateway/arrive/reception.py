@@ -13,7 +13,7 @@ from gateway.dicom.part10 import PREFIX_BYTES, scan_header
 from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Origin
-from gateway.spool.ledger import Receipt
+from gateway.spool.rows import Receipt
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.arrive")

@@ -13,7 +13,7 @@ from gateway.config.load import load
 from gateway.config.schema import Settings
 from gateway.control import ask, socket_path
 from gateway.model.errors import NotRunning, SpoolError
-from gateway.spool.ledger import LedgerReader
+from gateway.spool.ledger_reader import LedgerReader
 from gateway.spool.spool import LEDGER_NAME
 
 

@@ -15,9 +15,9 @@ from gateway.cli.local import settings_of
 from gateway.config.schema import Settings
 from gateway.dicom.part10 import PREFIX_BYTES, scan_header
 from gateway.model.errors import Refused
-from gateway.model.instance import Door, Origin, Priority, SOPInstance
+from gateway.model.instance import Door, Origin, SOPInstance
 from gateway.route.facts import Facts, facts_of
-from gateway.route.rules import destinations_of, explain
+from gateway.route.rules import explain, ways_of
 from gateway.route.words import condition_in_words, reading_in_words, routes_in_words, target_in_words
 
 Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -94,7 +94,7 @@ def _facts(settings: Settings, path: Path, origin: Origin, at: datetime) -> Fact
 
 
 def _destinations(settings: Settings, facts: Facts) -> dict[str, str]:
-    return {name: Priority(priority).name.lower() for name, priority in destinations_of(settings, facts).items()}
+    return {name: way.priority.name.lower() for name, way in ways_of(settings, facts).items()}
 
 
 def _plain(settings: Settings, facts: Facts) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gateway.dicom.part10 import read_meta
 from gateway.model.errors import CustodyRot, PrepareError
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.recipe import Rendition, target_syntax
-from gateway.spool.ledger import Held
+from gateway.spool.rows import Held
 
 log = logging.getLogger("gateway.prepare")
 

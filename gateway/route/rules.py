@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.config.routes import RouteSettings
 from gateway.config.schema import Settings
 from gateway.model.instance import Priority
+from gateway.model.way import Way
 from gateway.route.conditions import Reading, readings
 from gateway.route.facts import Facts
 
@@ -25,14 +26,14 @@ class Explained:
         return all(reading.holds for reading in self.readings)
 
 
-def destinations_of(settings: Settings, facts: Facts) -> dict[str, int]:
-    """Return destination name -> priority. Every route that matches adds; the most urgent priority wins.
+def ways_of(settings: Settings, facts: Facts) -> dict[str, Way]:
+    """Return destination name -> way there. Every route that matches adds; two to one destination are joined.
 
     Without any route, everything goes everywhere. With routes of which none matches, the result is empty: the
     instance stays in custody, is reported as unrouted, and is routed again when the configuration changes.
     """
     if not settings.route:
-        return {destination.name: Priority.NORMAL for destination in settings.destination}
+        return {destination.name: Way() for destination in settings.destination}
     return _joined(route for route in settings.route if all(r.holds for r in readings(route.when, facts)))
 
 
@@ -41,10 +42,15 @@ def explain(settings: Settings, facts: Facts) -> list[Explained]:
     return [Explained(route, tuple(readings(route.when, facts))) for route in settings.route]
 
 
-def _joined(routes: Iterable[RouteSettings]) -> dict[str, int]:
-    wanted: dict[str, int] = {}
+def _joined(routes: Iterable[RouteSettings]) -> dict[str, Way]:
+    ways: dict[str, Way] = {}
     for route in routes:
-        priority = Priority[route.priority.upper()]
-        for name in route.to:
-            wanted[name] = min(priority, wanted.get(name, priority))
-    return wanted
+        for name, way in _branches(route):
+            ways[name] = ways[name].joined(way) if name in ways else way
+    return ways
+
+
+def _branches(route: RouteSettings) -> Iterator[tuple[str, Way]]:
+    priority = Priority[route.priority.upper()]
+    for name in route.to:
+        yield name, Way(priority)

@@ -24,7 +24,7 @@ from gateway.send.backoff import next_delay_s
 from gateway.send.courier import Body, Consignment, Courier
 from gateway.send.shaping import Shaper
 from gateway.spool.committer import Wish
-from gateway.spool.ledger import Claim, Held
+from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.send")

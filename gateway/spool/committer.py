@@ -17,7 +17,9 @@ from typing import Generic, TypeVar
 
 from gateway.model.errors import GatewayError, SpoolError
 from gateway.model.instance import SOPInstance
-from gateway.spool.ledger import Held, Ledger, Receipt
+from gateway.model.way import Way
+from gateway.spool.ledger import Ledger
+from gateway.spool.rows import Held, Receipt
 from gateway.spool.store import Part, Store
 
 log = logging.getLogger("gateway.spool")
@@ -59,7 +61,7 @@ class Wish(Generic[T]):
 class _Acceptance(Wish[Receipt]):
     part: Part
     instance: SOPInstance
-    destinations: Mapping[str, int]
+    ways: Mapping[str, Way]
 
 
 @dataclass(eq=False)
@@ -85,11 +87,11 @@ class Committer:
         self.on_recovery: Callable[[], None] = lambda: None
         """Called, by the thread that commits, when the ledger can be written again."""
 
-    def accept(self, part: Part, instance: SOPInstance, destinations: Mapping[str, int]) -> Receipt:
+    def accept(self, part: Part, instance: SOPInstance, ways: Mapping[str, Way]) -> Receipt:
         """Take custody of a sealed part; after return it survives a power cut. Raises SpoolError."""
         if self.fault:
             raise SpoolError(self.fault)
-        wish = _Acceptance(self._lead, part, instance, destinations)
+        wish = _Acceptance(self._lead, part, instance, ways)
         self._enqueue(wish)
         return wish.outcome()
 
@@ -215,11 +217,11 @@ class Committer:
             wish.part.drop()
             wish.error = SpoolError(f"the object could not be placed: {error.strerror}")
             return
-        self._ledger.accept(wish.instance, shelf.name, wish.destinations, conflict=bool(elders))
+        self._ledger.accept(wish.instance, shelf.name, wish.ways, conflict=bool(elders))
         wish.result = Receipt(wish.instance.object_id, conflict=bool(elders))
 
     def _enter_duplicate(self, wish: _Acceptance, same: Held) -> None:
         wish.part.drop()
         self._ledger.count("duplicate")
-        self._ledger.require(same.seq, same.state, wish.destinations)
+        self._ledger.require(same.seq, same.state, wish.ways)
         wish.result = Receipt(same.instance.object_id, duplicate=True)

@@ -11,93 +11,22 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
+from gateway.model.way import Way
+from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
     "modality, parsable, door, address, calling_ae_title, called_ae_title, listener_port, received_at"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A row of the ledger: an instance, its place and its state."""
-
-    seq: int
-    shelf: str
-    state: Custody
-    conflict: bool
-    instance: SOPInstance
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One delivery handed to a lane."""
-
-    held: Held
-    destination: str
-    attempts: int
-    """Attempts made before this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of an accepted object."""
-
-    object_id: str
-    duplicate: bool = False
-    """The same bytes were here already; no second copy was kept."""
-    conflict: bool = False
-    """The same UID is here with other bytes; both are kept."""
-
-
-def _held(row: sqlite3.Row) -> Held:
-    header = Header(
-        row["sop_class_uid"],
-        row["sop_instance_uid"],
-        row["study_uid"],
-        row["series_uid"],
-        row["modality"],
-        bool(row["parsable"]),
-    )
-    origin = Origin(
-        Door(row["door"]),
-        row["address"],
-        row["calling_ae_title"],
-        row["called_ae_title"],
-        row["listener_port"],
-    )
-    instance = SOPInstance(
-        row["object_id"],
-        row["sop_class_uid"],
-        row["sop_instance_uid"],
-        row["transfer_syntax_uid"],
-        row["sha256"],
-        row["length"],
-        header,
-        origin,
-        row["received_at"],
-    )
-    return Held(row["seq"], row["shelf"], Custody(row["state"]), bool(row["conflict"]), instance)
-
-
-@contextmanager
-def ledger_errors(doing: str) -> Iterator[None]:
-    """Turn what SQLite says into SpoolError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise SpoolError(f"the ledger failed while {doing}: {error}") from error
 
 
 class Ledger:
@@ -112,12 +41,19 @@ class Ledger:
                 raise SpoolError(f"the ledger did not enter WAL mode but stayed in '{mode}'")
             for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0"):
                 self._db.execute(f"PRAGMA {pragma}")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                schema = files("gateway.spool").joinpath("schema.sql").read_text()
-                self._db.executescript("BEGIN;" + schema + "COMMIT;")
-            elif version != SCHEMA_VERSION:
-                raise SpoolError(f"the ledger has version {version}, this program reads {SCHEMA_VERSION}")
+            self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _bring_up_to_date(self, version: int) -> None:
+        """Make the tables, or change those of an older program, one version after the other."""
+        if version > SCHEMA_VERSION:
+            raise SpoolError(
+                f"the ledger has version {version}, this program reads up to {SCHEMA_VERSION}",
+                hint="install the program that wrote it, or a newer one",
+            )
+        here = files("gateway.spool")
+        steps = [f"migrations/{step:04d}.sql" for step in range(version + 1, SCHEMA_VERSION + 1)]
+        for script in steps if version else ["schema.sql"]:
+            self._db.executescript("BEGIN IMMEDIATE;" + here.joinpath(script).read_text() + "COMMIT;")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -167,10 +103,10 @@ class Ledger:
             "SELECT * FROM instance WHERE sop_instance_uid = ? AND state IN (?, ?) ORDER BY seq",
             (sop_instance_uid, Custody.IN_CUSTODY, Custody.RELEASED),
         )
-        return [_held(row) for row in rows]
+        return [held_of(row) for row in rows]
 
-    def accept(self, instance: SOPInstance, shelf: str, destinations: Mapping[str, int], *, conflict: bool) -> None:
-        """Enter a new instance whose bytes are durable on `shelf`, and queue it for each destination: priority."""
+    def accept(self, instance: SOPInstance, shelf: str, ways: Mapping[str, Way], *, conflict: bool) -> None:
+        """Enter a new instance whose bytes are durable on `shelf`, and queue it for each destination."""
         header, origin = instance.header, instance.origin
         state = after(CUSTODY, Custody.RECEIVING, CustodyEvent.COMMITTED)
         cursor = self._db.execute(
@@ -202,15 +138,16 @@ class Ledger:
         self.count("accepted")
         if conflict:
             self.count("uid_conflict")
-        self.require(seq, Custody.IN_CUSTODY, destinations)
+        self.require(seq, Custody.IN_CUSTODY, ways)
 
-    def require(self, seq: int, state: Custody, destinations: Mapping[str, int]) -> None:
-        """Queue an instance for those of `destinations` (name: priority) that it is not yet queued for."""
+    def require(self, seq: int, state: Custody, ways: Mapping[str, Way]) -> None:
+        """Queue an instance for those of the destinations in `ways` that it is not yet queued for."""
         added = 0
-        for name, priority in destinations.items():
+        for name, way in ways.items():
             added += self._db.execute(
-                "INSERT OR IGNORE INTO delivery (seq, destination, state, priority) VALUES (?, ?, ?, ?)",
-                (seq, name, Delivery.QUEUED, priority),
+                "INSERT OR IGNORE INTO delivery (seq, destination, state, priority, recipe, quiet_s, instead) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (seq, name, Delivery.QUEUED, way.priority, " ".join(way.recipe), way.quiet_s, " ".join(way.instead)),
             ).rowcount
         if added and state is Custody.RELEASED:
             self._custody(seq, state, CustodyEvent.REQUIRED_AGAIN)
@@ -328,160 +265,4 @@ class Ledger:
             "(SELECT 1 FROM delivery WHERE delivery.seq = instance.seq) ORDER BY seq",
             (Custody.IN_CUSTODY,),
         )
-        return [_held(row) for row in rows]
-
-
-def due(db: sqlite3.Connection, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
-    """Return deliveries that may go now; a next attempt further away than `patience_s` means the clock was set back.
-
-    An instance whose UID is here with other bytes waits until its elder has been delivered, so that the archive sees
-    both in the order of the scanner.
-    """
-    rows = db.execute(
-        "SELECT instance.*, delivery.attempts FROM delivery JOIN instance USING (seq) "
-        "WHERE destination = :destination AND delivery.state = :queued "
-        "AND (next_attempt_at <= :now OR next_attempt_at > :now + :patience) "
-        "AND NOT (conflict AND EXISTS (SELECT 1 FROM instance AS elder JOIN delivery AS ahead USING (seq) "
-        "  WHERE elder.sop_instance_uid = instance.sop_instance_uid AND elder.seq < instance.seq "
-        "  AND ahead.destination = :destination AND ahead.state IN (:queued, :sending))) "
-        "ORDER BY delivery.priority, delivery.seq LIMIT :limit",
-        {
-            "destination": destination,
-            "queued": Delivery.QUEUED,
-            "sending": Delivery.SENDING,
-            "now": now,
-            "patience": patience_s,
-            "limit": limit,
-        },
-    )
-    return [Claim(_held(row), destination, row["attempts"]) for row in rows]
-
-
-class LedgerReader:
-    """A connection that can only look. Threads may share it: SQLite serialises, and each answer is fetched whole."""
-
-    def __init__(self, path: Path) -> None:
-        with ledger_errors("opening for reading"):
-            self._db = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=5.0, isolation_level=None
-            )
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA query_only=ON")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
-
-    def _all(self, sql: str, *args: Any) -> list[sqlite3.Row]:
-        with ledger_errors("reading"):
-            return self._db.execute(sql, args).fetchall()
-
-    def due(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
-        """Return what `Ledger.claim` would, without taking it."""
-        with ledger_errors("reading"):
-            return due(self._db, destination, limit, now, patience_s)
-
-    def counters(self) -> dict[str, int]:
-        """Return the counters that survive restarts."""
-        return {row["name"]: row["value"] for row in self._all("SELECT name, value FROM counter")}
-
-    def custody_counts(self) -> dict[Custody, tuple[int, int]]:
-        """Return per custody state (instances, bytes)."""
-        rows = self._all("SELECT state, count(*) AS n, sum(length) AS bytes FROM instance GROUP BY state")
-        return {Custody(row["state"]): (row["n"], row["bytes"]) for row in rows}
-
-    def delivery_counts(self) -> dict[str, dict[Delivery, int]]:
-        """Return per destination and delivery state the number of instances."""
-        counts: dict[str, dict[Delivery, int]] = {}
-        for row in self._all("SELECT destination, state, count(*) AS n FROM delivery GROUP BY destination, state"):
-            counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["n"]
-        return counts
-
-    def unrouted_count(self) -> int:
-        """Return how many instances in custody have no destination."""
-        sql = (
-            "SELECT count(*) AS n FROM instance WHERE state = ? "
-            "AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = instance.seq)"
-        )
-        return int(self._all(sql, Custody.IN_CUSTODY)[0]["n"])
-
-    def oldest_waiting(self, destination: str) -> float | None:
-        """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
-        rows = self._all(
-            "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
-            "WHERE destination = ? AND state IN (?, ?))",
-            destination,
-            Delivery.QUEUED,
-            Delivery.SENDING,
-        )
-        return float(rows[0]["received_at"]) if rows else None
-
-    def places(self) -> Iterator[tuple[str, str, int, int, Custody]]:
-        """Yield (object_id, shelf, seq, length, state) of every row."""
-        with ledger_errors("reading"):
-            for row in self._db.execute("SELECT object_id, shelf, seq, length, state FROM instance"):
-                yield row["object_id"], row["shelf"], row["seq"], row["length"], Custody(row["state"])
-
-    def get(self, object_id_prefix: str) -> list[Held]:
-        """Return the instances whose object id begins so."""
-        rows = self._all("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
-        return [_held(row) for row in rows]
-
-    def deliveries(self, seq: int) -> list[dict[str, Any]]:
-        """Return an instance's deliveries as plain rows."""
-        return [dict(row) for row in self._all("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
-
-    def history(self, seq: int) -> list[dict[str, Any]]:
-        """Return what happened to an instance, oldest first."""
-        return [
-            dict(row)
-            for row in self._all(
-                "SELECT destination, event, state, at, detail FROM history WHERE seq = ? ORDER BY id", seq
-            )
-        ]
-
-    def listing(
-        self, states: Sequence[str], destination: str | None, limit: int, *, quarantined: bool = False
-    ) -> list[dict[str, Any]]:
-        """Return deliveries in any of `states` (all if empty), oldest first, with their instance's facts."""
-        marks = ", ".join("?" * len(states)) or "delivery.state"
-        rows = self._all(
-            "SELECT instance.seq, object_id, sha256, length, modality, received_at, instance.state AS custody, "
-            "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, reason "
-            "FROM instance LEFT JOIN delivery USING (seq) "
-            f"WHERE (delivery.state IS NULL OR delivery.state IN ({marks})) "
-            "AND ifnull(destination, '') = ifnull(?, ifnull(destination, '')) "
-            "AND (? = 0 OR instance.state = ?) ORDER BY instance.seq LIMIT ?",
-            *states,
-            destination,
-            quarantined,
-            Custody.QUARANTINED,
-            limit,
-        )
-        return [dict(row) for row in rows]
-
-    def retirable(self, received_before: float, limit: int) -> list[Held]:
-        """Return released instances, oldest first, received before a moment."""
-        rows = self._all(
-            "SELECT * FROM instance WHERE state = ? AND received_at < ? ORDER BY seq LIMIT ?",
-            Custody.RELEASED,
-            received_before,
-            limit,
-        )
-        return [_held(row) for row in rows]
-
-    def seqs(self, states: Sequence[str], destination: str | None) -> list[int]:
-        """Return the instances that have a delivery in one of `states` (to `destination`, if given)."""
-        marks = ", ".join("?" * len(states))
-        rows = self._all(
-            f"SELECT DISTINCT seq FROM delivery WHERE state IN ({marks}) AND destination = ifnull(?, destination)",
-            *states,
-            destination,
-        )
-        return [row["seq"] for row in rows]
-
-    def inventory(self) -> Iterator[dict[str, Any]]:
-        """Yield uid, digest and state of every instance; the oracle's view."""
-        with ledger_errors("reading"):
-            for row in self._db.execute("SELECT object_id, sop_instance_uid, sha256, state FROM instance ORDER BY seq"):
-                yield dict(row)
+        return [held_of(row) for row in rows]

@@ -12,13 +12,16 @@ from pathlib import Path
 from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import Custody
-from gateway.spool.ledger import Held, Ledger, LedgerReader
+from gateway.model.way import Way
+from gateway.spool.ledger import Ledger
+from gateway.spool.ledger_reader import LedgerReader
+from gateway.spool.rows import Held
 from gateway.spool.store import Store, fsync_directory
 
 log = logging.getLogger("gateway.spool")
 
-Router = Callable[[SOPInstance, Callable[[], bytes]], Mapping[str, int]]
-"""Names the destinations of an instance, with their priority. May ask for the first bytes of its data set."""
+Router = Callable[[SOPInstance, Callable[[], bytes]], Mapping[str, Way]]
+"""Names the destinations of an instance, and the way to each. May ask for the first bytes of its data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ def adopt_orphans(store: Store, ledger: Ledger, reader: LedgerReader, router: Ro
             elders = ledger.find(instance.sop_instance_uid)
             same = next((held for held in elders if held.instance.sha256 == instance.sha256), None)
             if same is None:
-                destinations = router(instance, partial(store.beginning, path))
-                ledger.accept(instance, shelf, destinations, conflict=bool(elders))
+                ways = router(instance, partial(store.beginning, path))
+                ledger.accept(instance, shelf, ways, conflict=bool(elders))
         if same is None:
             adopted += 1
             log.warning("adopted object=%s", object_id)
@@ -135,9 +138,9 @@ def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) 
         adopted, set_aside = adopt_orphans(store, ledger, reader, router)
         for held in unrouted(ledger):
             path = store.path_of(held.shelf, held.instance.object_id)
-            destinations = router(held.instance, partial(store.beginning, path))
+            ways = router(held.instance, partial(store.beginning, path))
             with ledger.transaction():
-                ledger.require(held.seq, held.state, destinations)
+                ledger.require(held.seq, held.state, ways)
     except OSError as error:
         raise SpoolError(f"recovery could not read the spool: {error}") from error
     count = reader.custody_counts().get(Custody.IN_CUSTODY, (0, 0))[0]

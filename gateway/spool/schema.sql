@@ -25,7 +25,7 @@ CREATE TABLE instance (
 );
 CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
 CREATE INDEX instance_state ON instance (state, seq);
-CREATE INDEX instance_study ON instance (study_uid);
+CREATE INDEX instance_study ON instance (study_uid, received_at);
 
 CREATE TABLE delivery (
     seq             INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
@@ -36,6 +36,9 @@ CREATE TABLE delivery (
     next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock; see ledger.claim for clock jumps
     code            INTEGER NOT NULL DEFAULT 0,             -- of the last verdict
     reason          TEXT NOT NULL DEFAULT '',               -- of the last verdict, in words
+    recipe          TEXT NOT NULL DEFAULT '',               -- tables to apply before it leaves, names with blanks between
+    quiet_s         REAL NOT NULL DEFAULT 0,                -- not before the study has been quiet for so long
+    instead         TEXT NOT NULL DEFAULT '',               -- failover group in order of preference, names with blanks
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
@@ -56,4 +59,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

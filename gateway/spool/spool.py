@@ -17,8 +17,10 @@ from gateway.model.instance import Header, Origin, SOPInstance
 from gateway.model.verdict import Verdict
 from gateway.spool.capacity import Capacity, Room, look
 from gateway.spool.committer import Committer, Wish
-from gateway.spool.ledger import Claim, Held, Ledger, LedgerReader, Receipt
+from gateway.spool.ledger import Ledger
+from gateway.spool.ledger_reader import LedgerReader
 from gateway.spool.recovery import Recovered, Router, adopt_orphans, recover, remove_files
+from gateway.spool.rows import Claim, Held, Receipt
 from gateway.spool.store import Part, Store
 
 LEDGER_NAME = "ledger.db"
@@ -68,8 +70,8 @@ class Spool:
         routed = [(held, router(held.instance, partial(self.store.beginning, self.path_of(held)))) for held in unrouted]
 
         def require(ledger: Ledger) -> None:
-            for held, destinations in routed:
-                ledger.require(held.seq, held.state, destinations)
+            for held, ways in routed:
+                ledger.require(held.seq, held.state, ways)
 
         self.committer.change(require)
         self.hint()

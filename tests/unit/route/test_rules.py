@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from gateway.config.routes import RouteCondition
 from gateway.config.schema import Settings
 from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
+from gateway.model.way import Way
 from gateway.route.conditions import readings
 from gateway.route.facts import Facts, facts_of, wanted_tags
-from gateway.route.rules import destinations_of, explain
+from gateway.route.rules import explain, ways_of
 from gateway.route.words import reading_in_words, routes_in_words
 
 NAMES = ["a", "b", "c"]
@@ -139,9 +140,9 @@ def test_an_ipv4_sender_on_an_ipv6_socket_is_the_same_sender():
 
 def test_matching_routes_add_up_and_the_most_urgent_wins():
     routes = [{"to": ["a"]}, {"when": {"modality": ["CT"]}, "to": ["a", "b"], "priority": "stat"}]
-    assert destinations_of(settings(routes), CT_AT_NOON) == {"a": Priority.STAT, "b": Priority.STAT}
-    assert destinations_of(settings(routes), Facts("MR")) == {"a": Priority.NORMAL}
-    assert destinations_of(settings(routes[1:]), Facts("MR")) == {}
+    assert ways_of(settings(routes), CT_AT_NOON) == {"a": Way(Priority.STAT), "b": Way(Priority.STAT)}
+    assert ways_of(settings(routes), Facts("MR")) == {"a": Way()}
+    assert ways_of(settings(routes[1:]), Facts("MR")) == {}
 
 
 def instance() -> SOPInstance:
@@ -170,7 +171,7 @@ def test_the_data_set_is_read_once_and_only_when_a_rule_needs_it(routes, reads):
         return b"\x10\x00\x40\x00CS\x02\x00F "
 
     rules = settings(routes)
-    found = destinations_of(rules, facts_of(rules.route, instance(), beginning, time()))
+    found = ways_of(rules, facts_of(rules.route, instance(), beginning, time()))
     assert len(asked) == reads
     assert ("a" in found) is (not routes or routes[0]["when"].get("modality") != ["MR"])
 
@@ -246,25 +247,25 @@ FACTS = st.builds(
 
 @given(FACTS)
 def test_without_routes_everything_goes_everywhere(facts):
-    assert destinations_of(settings([]), facts) == dict.fromkeys(NAMES, Priority.NORMAL)
+    assert ways_of(settings([]), facts) == dict.fromkeys(NAMES, Way())
 
 
 @given(ROUTES.filter(bool), ROUTES, FACTS)
 def test_adding_a_route_never_takes_a_destination_away_and_never_slows_one(routes, more, facts):
-    before, after = destinations_of(settings(routes), facts), destinations_of(settings(routes + more), facts)
-    assert all(after[name] <= priority for name, priority in before.items())
+    before, after = ways_of(settings(routes), facts), ways_of(settings(routes + more), facts)
+    assert all(after[name].priority <= way.priority for name, way in before.items())
 
 
 @given(ROUTES.filter(bool), FACTS, st.randoms(use_true_random=False))
 def test_the_order_of_routes_does_not_matter(routes, facts, luck):
     shuffled = luck.sample(routes, len(routes))
-    assert destinations_of(settings(routes), facts) == destinations_of(settings(shuffled), facts)
+    assert ways_of(settings(routes), facts) == ways_of(settings(shuffled), facts)
 
 
 @given(ROUTES)
 def test_an_instance_that_says_nothing_raises_nothing(routes):
     rules = settings(routes)
-    destinations_of(rules, Facts())
+    ways_of(rules, Facts())
     assert all(reading_in_words(reading) for explained in explain(rules, Facts()) for reading in explained.readings)
     assert len(routes_in_words(rules)) == max(1, len(routes))
 
@@ -278,4 +279,4 @@ def test_what_is_explained_is_what_happens(routes, facts):
             for name in explained.route.to:
                 urgency = Priority[explained.route.priority.upper()]
                 expected[name] = min(expected.get(name, urgency), urgency)
-    assert destinations_of(rules, facts) == expected
+    assert {name: way.priority for name, way in ways_of(rules, facts).items()} == expected

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from gateway.model.instance import Door, Header, Origin
+from gateway.model.way import Way
 from gateway.spool.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -89,7 +90,7 @@ def test_an_adopted_object_and_one_without_a_route_are_routed_by_their_own_bytes
 
     def router(instance, beginning):
         asked.append(beginning())
-        return {"pacs": 1}
+        return {"pacs": Way()}
 
     unrouted.use_router(router)
     assert asked == [CONTENT[: 64 * 1024]] * 3
@@ -107,7 +108,7 @@ def test_an_object_that_cannot_be_read_does_not_keep_the_others_from_their_route
     spool = after_power_cut()
     objects(tmp_path)[0].unlink()
     asked = []
-    spool.use_router(lambda _, beginning: asked.append(beginning()) or {"pacs": 1})
+    spool.use_router(lambda _, beginning: asked.append(beginning()) or {"pacs": Way()})
     assert sorted(map(len, asked)) == [0, len(CONTENT), len(CONTENT)]
     assert len(spool.reader.seqs(["queued"], "pacs")) == 3
     spool.close()

@@ -1,0 +1,114 @@
+"""Rows of the ledger as values, and the one question that its writer and its readers both ask."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway.model.errors import SpoolError
+from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.model.lifecycle import Custody, Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row of the ledger: an instance, its place and its state."""
+
+    seq: int
+    shelf: str
+    state: Custody
+    conflict: bool
+    instance: SOPInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One delivery handed to a lane."""
+
+    held: Held
+    destination: str
+    attempts: int
+    """Attempts made before this one."""
+    recipe: tuple[str, ...] = ()
+    """Names of the tables to apply before it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an accepted object."""
+
+    object_id: str
+    duplicate: bool = False
+    """The same bytes were here already; no second copy was kept."""
+    conflict: bool = False
+    """The same UID is here with other bytes; both are kept."""
+
+
+def held_of(row: sqlite3.Row) -> Held:
+    header = Header(
+        row["sop_class_uid"],
+        row["sop_instance_uid"],
+        row["study_uid"],
+        row["series_uid"],
+        row["modality"],
+        bool(row["parsable"]),
+    )
+    origin = Origin(
+        Door(row["door"]),
+        row["address"],
+        row["calling_ae_title"],
+        row["called_ae_title"],
+        row["listener_port"],
+    )
+    instance = SOPInstance(
+        row["object_id"],
+        row["sop_class_uid"],
+        row["sop_instance_uid"],
+        row["transfer_syntax_uid"],
+        row["sha256"],
+        row["length"],
+        header,
+        origin,
+        row["received_at"],
+    )
+    return Held(row["seq"], row["shelf"], Custody(row["state"]), bool(row["conflict"]), instance)
+
+
+@contextmanager
+def ledger_errors(doing: str) -> Iterator[None]:
+    """Turn what SQLite says into SpoolError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise SpoolError(f"the ledger failed while {doing}: {error}") from error
+
+
+def due(db: sqlite3.Connection, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
+    """Return deliveries that may go now; a next attempt further away than `patience_s` means the clock was set back.
+
+    An instance whose UID is here with other bytes waits until its elder has been delivered, so that the archive sees
+    both in the order of the scanner. One that waits for its study waits until no other instance of that has come for
+    so long; instances from the future (the clock was set back) do not count.
+    """
+    rows = db.execute(
+        "SELECT instance.*, delivery.attempts, delivery.recipe FROM delivery JOIN instance USING (seq) "
+        "WHERE destination = :destination AND delivery.state = :queued "
+        "AND (next_attempt_at <= :now OR next_attempt_at > :now + :patience) "
+        "AND NOT (conflict AND EXISTS (SELECT 1 FROM instance AS elder JOIN delivery AS ahead USING (seq) "
+        "  WHERE elder.sop_instance_uid = instance.sop_instance_uid AND elder.seq < instance.seq "
+        "  AND ahead.destination = :destination AND ahead.state IN (:queued, :sending))) "
+        "AND (quiet_s = 0 OR NOT EXISTS (SELECT 1 FROM instance AS other WHERE other.study_uid = instance.study_uid "
+        "  AND other.received_at > :now - quiet_s AND other.received_at <= :now)) "
+        "ORDER BY delivery.priority, delivery.seq LIMIT :limit",
+        {
+            "destination": destination,
+            "queued": Delivery.QUEUED,
+            "sending": Delivery.SENDING,
+            "now": now,
+            "patience": patience_s,
+            "limit": limit,
+        },
+    )
+    return [Claim(held_of(row), destination, row["attempts"], tuple(row["recipe"].split())) for row in rows]

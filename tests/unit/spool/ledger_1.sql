@@ -1,0 +1,59 @@
+-- The ledger: what we hold, where it must go, and everything that happened to it.
+-- One writing connection, WAL, synchronous=FULL. Order is `seq`, never a clock.
+
+CREATE TABLE instance (
+    seq                 INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of acceptance
+    object_id           TEXT NOT NULL UNIQUE,               -- our own id; names the file
+    shelf               TEXT NOT NULL,                      -- folder under objects/
+    sop_class_uid       TEXT NOT NULL,
+    sop_instance_uid    TEXT NOT NULL,                      -- as received
+    transfer_syntax_uid TEXT NOT NULL,
+    sha256              TEXT NOT NULL,                      -- of the data set bytes as received
+    length              INTEGER NOT NULL,                   -- bytes of the data set
+    study_uid           TEXT NOT NULL,
+    series_uid          TEXT NOT NULL,
+    modality            TEXT NOT NULL,
+    parsable            INTEGER NOT NULL,
+    door                TEXT NOT NULL,
+    address             TEXT NOT NULL,
+    calling_ae_title    TEXT NOT NULL,
+    called_ae_title     TEXT NOT NULL,
+    listener_port       INTEGER NOT NULL,
+    received_at         REAL NOT NULL,                      -- for people only
+    state               TEXT NOT NULL,                      -- model/lifecycle.py, Custody
+    conflict            INTEGER NOT NULL DEFAULT 0          -- another instance has this UID with other bytes
+);
+CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
+CREATE INDEX instance_state ON instance (state, seq);
+CREATE INDEX instance_study ON instance (study_uid);
+
+CREATE TABLE delivery (
+    seq             INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
+    destination     TEXT NOT NULL,
+    state           TEXT NOT NULL,                          -- model/lifecycle.py, Delivery
+    priority        INTEGER NOT NULL,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock; see ledger.claim for clock jumps
+    code            INTEGER NOT NULL DEFAULT 0,             -- of the last verdict
+    reason          TEXT NOT NULL DEFAULT '',               -- of the last verdict, in words
+    PRIMARY KEY (seq, destination)
+) WITHOUT ROWID;
+CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
+
+CREATE TABLE history (
+    id          INTEGER PRIMARY KEY,
+    seq         INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
+    destination TEXT,                                       -- NULL: the instance itself
+    event       TEXT NOT NULL,
+    state       TEXT NOT NULL,                              -- the state after
+    at          REAL NOT NULL,
+    detail      TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX history_instance ON history (seq, id);
+
+CREATE TABLE counter (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+
+PRAGMA user_version = 1;
