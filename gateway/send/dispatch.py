@@ -1,4 +1,4 @@
-"""Lanes: one per destination, a few couriers each. The only place where spool, prepare and a courier meet.
+"""Lanes: one per destination, a few couriers each.
 
 Who is to blame decides who waits (contract D9): an ill destination makes its whole lane wait behind one probe, a
 refused instance is HELD alone and the rest goes on. Nothing is ever dropped.
@@ -11,17 +11,17 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
-from gateway.model.errors import CustodyRot, PrepareError, SpoolError
+from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict
-from gateway.prepare.recipe import Rendition
 from gateway.prepare.worker import Renderer
 from gateway.send.backoff import next_delay_s
-from gateway.send.courier import Body, Consignment, Courier
+from gateway.send.carry import Carrier
+from gateway.send.courier import Courier
 from gateway.send.shaping import Shaper
 from gateway.spool.committer import Wish
 from gateway.spool.rows import Claim, Held
@@ -67,8 +67,8 @@ class Lane:
         self.health = Health()
         self._spool = spool
         self._make_courier = make_courier
-        self._renderer = renderer
         self.shaper = Shaper(settings.compression, renderer.rates)
+        self._carrier = Carrier(settings.name, spool, renderer, self.shaper)
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
         self._ready: deque[Claim] = deque()
@@ -149,23 +149,11 @@ class Lane:
     def _carry(self, courier: Courier, claim: Claim, beat: Callable[[], None]) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
-        target = self.shaper.wanted(held.instance, started)
-        through, done = self.shaper.through[target], 0
-        through.begin(started)
         try:
-            courier.prepare(self._offers(claim))
-            verdict = self._carry_coded(courier, held, target, beat) if target is not None else None
-            if verdict is None:
-                verdict = self._hand_over(courier, self._original(held, beat))
-                if verdict.syntax_refused:
-                    verdict = self._carry_rendition(courier, held, verdict, beat)
-            self.shaper.learn(held.instance.sop_class_uid, courier.accepts(held.instance.sop_class_uid))
-            done = held.instance.length if verdict.outcome is Outcome.ACCEPTED else 0
+            verdict = self._carrier.carry(courier, claim, self._offers(claim), beat)
         except CustodyRot as rot:
             self._quarantine(held, rot)
             return
-        finally:
-            through.end(time.monotonic(), done)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,
@@ -179,91 +167,6 @@ class Lane:
             verdict.text,
         )
         self._record(claim, verdict, delay_s)
-
-    def _hand_over(self, courier: Courier, consignment: Consignment) -> Verdict:
-        """Let the courier carry, and measure the line by it."""
-        self.shaper.line.begin(time.monotonic())
-        carried = 0
-        try:
-            verdict = courier.deliver(consignment)
-            if verdict.outcome is Outcome.ACCEPTED:
-                carried = consignment.length
-            return verdict
-        finally:
-            self.shaper.line.end(time.monotonic(), carried)
-
-    def _original(self, held: Held, beat: Callable[[], None]) -> Consignment:
-        return self._consignment(
-            held,
-            held.instance.transfer_syntax_uid,
-            held.instance.length,
-            self._beating(lambda: self._spool.body(held), beat),
-        )
-
-    def _consignment(self, held: Held, transfer_syntax_uid: str, length: int, body: Body) -> Consignment:
-        instance = held.instance
-        return Consignment(
-            instance.object_id,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            instance.header.study_instance_uid,
-            transfer_syntax_uid,
-            length,
-            body,
-        )
-
-    @staticmethod
-    def _beating(open_body: Callable[[], Iterator[bytes]], beat: Callable[[], None]) -> Body:
-        def body() -> Iterator[bytes]:
-            for block in open_body():
-                beat()
-                yield block
-
-        return body
-
-    def _carry_coded(self, courier: Courier, held: Held, target: str, beat: Callable[[], None]) -> Verdict | None:
-        """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
-        try:
-            self._prove(held, beat)
-            rendition = self._renderer.render_in(held, target)
-        except PrepareError as error:
-            self.shaper.passed_on += 1
-            log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self.name, error.detail)
-            return None
-        verdict = self._carry_made(courier, held, rendition, beat)
-        if verdict.outcome is Outcome.REFUSED:
-            self.shaper.refuse(held.instance.sop_class_uid, target)
-            return None
-        if verdict.outcome is Outcome.ACCEPTED:
-            self.shaper.renditions += 1
-            self.shaper.saved_bytes += held.instance.length - rendition.length
-            share = 100 * rendition.length / held.instance.length
-            verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
-        return verdict
-
-    def _prove(self, held: Held, beat: Callable[[], None]) -> None:
-        """Read the instance through: a rendition of rotten bytes would carry a good hash."""
-        for _ in self._spool.body(held):
-            beat()
-
-    def _carry_made(self, courier: Courier, held: Held, rendition: Rendition, beat: Callable[[], None]) -> Verdict:
-        body = self._beating(lambda: self._spool.store.derived_body(rendition.path, rendition.sha256), beat)
-        try:
-            return self._hand_over(
-                courier, self._consignment(held, rendition.transfer_syntax_uid, rendition.length, body)
-            )
-        finally:
-            rendition.path.unlink(missing_ok=True)
-
-    def _carry_rendition(self, courier: Courier, held: Held, refusal: Verdict, beat: Callable[[], None]) -> Verdict:
-        """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
-        accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
-        try:
-            self._prove(held, beat)
-            rendition = self._renderer.render(held, accepted)
-        except PrepareError as error:
-            return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
-        return refusal if rendition is None else self._carry_made(courier, held, rendition, beat)
 
     def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
         """Judge the destination's health by a verdict; return how long this instance waits."""
