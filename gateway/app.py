@@ -50,6 +50,7 @@ class Gateway:
         self._config_path = config_path
         self._reload = threading.Event()
         self.supervisor = Supervisor(notify)
+        self.lanes: dict[str, Lane] = {}
         spool = settings.spool
         self.spool = Spool(
             settings.gateway.data_dir,
@@ -59,7 +60,6 @@ class Gateway:
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
-        self.lanes: dict[str, Lane] = {}
         self.listeners: list[Listener] = []
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
@@ -103,7 +103,14 @@ class Gateway:
     def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
         """Route by the settings in force; the hour is that of arrival, so that routing again leads to the same."""
         settings, at = self.settings, datetime.fromtimestamp(instance.received_at).time()
-        return ways_of(settings, facts_of(settings.route, instance, beginning, at))
+        given_up = [name for name, lane in list(self.lanes.items()) if lane.given_up]
+        return ways_of(settings, facts_of(settings.route, instance, beginning, at), given_up)
+
+    def _stand_ins_of(self, name: str) -> set[str]:
+        """Return the destinations, well at present, that share a failover group with this one."""
+        groups = [route.to_first_of for route in self.settings.route if name in route.to_first_of]
+        lanes = self.lanes.copy()
+        return {other for group in groups for other in group if other in lanes and not lanes[other].health.ill}
 
     def _retention_days(self) -> float:
         return self.settings.spool.retention_days
@@ -115,6 +122,7 @@ class Gateway:
             self.spool,
             lambda: COURIERS[destination.kind](destination, calling),
             self._renderer,
+            partial(self._stand_ins_of, destination.name),
         )
         self.lanes[destination.name] = lane
         for number in range(destination.associations):

@@ -37,6 +37,9 @@ class DestinationBase(Table):
     )
     retry_first_s: float = Field(2.0, gt=0, description="Upper end of the first retry's random delay.")
     retry_ceiling_s: float = Field(300.0, gt=0, description="Delays double up to this; retries never end.")
+    failover_after_s: float = Field(
+        30.0, ge=0, description="Ill for so long, it loses what waits for it to the next of a route's to_first_of."
+    )
     timeout_s: float = Field(60.0, gt=0, description="A peer silent for so long in the middle of work is ill.")
 
 

@@ -107,5 +107,28 @@ class RouteSettings(Table):
     """`[[route]]`: all routes that match add their destinations. No route at all: everything goes everywhere."""
 
     when: RouteCondition = Field(RouteCondition(), description="Absent: every instance.")
-    to: list[Name] = Field(min_length=1, description="Names of destinations.")
+    to: list[Name] = Field([], description="Names of destinations; each gets the instance.")
+    to_first_of: list[Name] = Field(
+        [],
+        description="A failover group, in order of preference: one of them gets the instance, the next one while those "
+        "before it are ill.",
+    )
     priority: Literal["stat", "normal", "bulk"] = Field("normal", description="Order of delivery.")
+    wait_for: Literal["study"] | None = Field(
+        None, description="`study`: an instance goes when its whole study has been quiet; absent: at once."
+    )
+    quiet_s: float = Field(
+        30.0, gt=0, le=86400, description="With wait_for: a study is quiet when none of it came for so long."
+    )
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> RouteSettings:
+        if not self.to and not self.to_first_of:
+            raise ValueError("give to or to_first_of, or both")
+        if self.to_first_of and len(set(self.to_first_of)) < 2:
+            raise ValueError("to_first_of needs two destinations: one that fails over, one that steps in")
+        if len(set(self.to_first_of)) < len(self.to_first_of):
+            raise ValueError("to_first_of names a destination twice")
+        if set(self.to) & set(self.to_first_of):
+            raise ValueError("a destination is named by to and by to_first_of")
+        return self

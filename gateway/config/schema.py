@@ -134,7 +134,8 @@ class Settings(Table):
             problems += [f"{kind} name '{n}' is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
         known = {d.name for d in self.destination}
         for index, route in enumerate(self.route):
-            problems += [f"route[{index}].to names no destination '{n}'" for n in route.to if n not in known]
+            for key, names in (("to", route.to), ("to_first_of", route.to_first_of)):
+                problems += [f"route[{index}].{key} names no destination '{n}'" for n in names if n not in known]
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -50,6 +50,7 @@ class DeliveryEvent(StrEnum):
     REFUSED = "refused"
     EVIDENCED = "evidenced"
     RESTARTED = "restarted"
+    REROUTED = "rerouted"
     HELD_BY_OPERATOR = "held_by_operator"
     RELEASED_BY_OPERATOR = "released_by_operator"
 
@@ -66,6 +67,7 @@ CUSTODY: dict[tuple[Custody, CustodyEvent], Custody] = {
 DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.QUEUED, DeliveryEvent.CLAIMED): Delivery.SENDING,
     (Delivery.QUEUED, DeliveryEvent.HELD_BY_OPERATOR): Delivery.HELD,
+    (Delivery.QUEUED, DeliveryEvent.REROUTED): Delivery.QUEUED,
     (Delivery.SENDING, DeliveryEvent.ACCEPTED): Delivery.SENT,
     (Delivery.SENDING, DeliveryEvent.DEFERRED): Delivery.QUEUED,
     (Delivery.SENDING, DeliveryEvent.REFUSED): Delivery.HELD,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from gateway.config.routes import RouteSettings
 from gateway.config.schema import Settings
@@ -26,15 +26,17 @@ class Explained:
         return all(reading.holds for reading in self.readings)
 
 
-def ways_of(settings: Settings, facts: Facts) -> dict[str, Way]:
+def ways_of(settings: Settings, facts: Facts, ill: Collection[str] = ()) -> dict[str, Way]:
     """Return destination name -> way there. Every route that matches adds; two to one destination are joined.
 
     Without any route, everything goes everywhere. With routes of which none matches, the result is empty: the
-    instance stays in custody, is reported as unrouted, and is routed again when the configuration changes.
+    instance stays in custody, is reported as unrouted, and is routed again when the configuration changes. Of a
+    failover group one is chosen: the first that is not named in `ill`, or the first when all are.
     """
     if not settings.route:
         return {destination.name: Way() for destination in settings.destination}
-    return _joined(route for route in settings.route if all(r.holds for r in readings(route.when, facts)))
+    matching = (route for route in settings.route if all(r.holds for r in readings(route.when, facts)))
+    return _joined(matching, ill)
 
 
 def explain(settings: Settings, facts: Facts) -> list[Explained]:
@@ -42,15 +44,18 @@ def explain(settings: Settings, facts: Facts) -> list[Explained]:
     return [Explained(route, tuple(readings(route.when, facts))) for route in settings.route]
 
 
-def _joined(routes: Iterable[RouteSettings]) -> dict[str, Way]:
+def _joined(routes: Iterable[RouteSettings], ill: Collection[str]) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     for route in routes:
-        for name, way in _branches(route):
+        for name, way in _branches(route, ill):
             ways[name] = ways[name].joined(way) if name in ways else way
     return ways
 
 
-def _branches(route: RouteSettings) -> Iterator[tuple[str, Way]]:
-    priority = Priority[route.priority.upper()]
+def _branches(route: RouteSettings, ill: Collection[str]) -> Iterator[tuple[str, Way]]:
+    way = Way(Priority[route.priority.upper()], quiet_s=route.quiet_s if route.wait_for == "study" else 0.0)
     for name in route.to:
-        yield name, Way(priority)
+        yield name, way
+    group = route.to_first_of
+    if group:
+        yield next((name for name in group if name not in ill), group[0]), replace(way, instead=tuple(group))

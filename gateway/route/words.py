@@ -35,8 +35,10 @@ def reading_in_words(reading: Reading) -> str:
 
 
 def target_in_words(route: RouteSettings) -> str:
-    """Say where a route leads: "pacs, cloud (stat)"."""
-    return f"{', '.join(route.to)} ({route.priority})"
+    """Say where a route leads: "pacs, first of cloud or spare (stat, when the study was quiet for 30 s)"."""
+    group = [f"first of {' or '.join(route.to_first_of)}"] if route.to_first_of else []
+    wait = f", when the study was quiet for {route.quiet_s:g} s" if route.wait_for else ""
+    return f"{', '.join([*route.to, *group])} ({route.priority}{wait})"
 
 
 def routes_in_words(settings: Settings) -> list[str]:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
@@ -35,6 +35,10 @@ MAX_RECORDING = 64
 CLAIMS_PER_ASSOCIATION = 4
 SOLO_S = 1.0
 """A further courier helps when so much waits, or when the first is busy for so long with one instance."""
+DIVERT_S = 5.0
+"""Between looks whether something waits behind an ill destination that another may have."""
+DIVERT_BATCH = 200
+"""Deliveries moved in one transaction: scanners wait no longer than for that."""
 IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
 
@@ -61,12 +65,20 @@ class Lane:
     """All deliveries to one destination."""
 
     def __init__(
-        self, settings: DestinationSettings, spool: Spool, make_courier: Callable[[], Courier], renderer: Renderer
+        self,
+        settings: DestinationSettings,
+        spool: Spool,
+        make_courier: Callable[[], Courier],
+        renderer: Renderer,
+        stand_ins: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        """`stand_ins` names the destinations that can take this one's place at present."""
         self.settings = settings
         self.health = Health()
         self._spool = spool
         self._make_courier = make_courier
+        self._stand_ins = stand_ins
+        self._diverted_at = 0.0
         self.shaper = Shaper(settings.compression, renderer.rates)
         self._carrier = Carrier(settings.name, spool, renderer, self.shaper)
         self._lock = threading.Lock()
@@ -92,6 +104,7 @@ class Lane:
                 beat()
                 if self.health.ill and not self._probe_if_due(courier):
                     courier.close()
+                    self._divert()
                     stop.wait(IDLE_WAIT_S)
                     continue
                 claim = self._next(number)
@@ -220,6 +233,29 @@ class Lane:
         finally:
             with self._lock:
                 self.health.probing = False
+
+    @property
+    def given_up(self) -> bool:
+        """True when the destination is ill for so long that another of its failover group is to take its place."""
+        health = self.health
+        return health.ill and time.monotonic() - health.ill_since >= self.settings.failover_after_s
+
+    def _divert(self) -> None:
+        """Let stand-ins have what waits here and may go there."""
+        now = time.monotonic()
+        with self._lock:
+            if not self.given_up or now - self._diverted_at < DIVERT_S:
+                return
+            self._diverted_at = now
+        well = self._stand_ins()
+        moved = 0
+        try:
+            while well and (step := self._spool.change(lambda ledger: ledger.reroute(self.name, well, DIVERT_BATCH))):
+                moved += step
+        except SpoolError:
+            pass  # the committer has said so; what went is written down, the rest is asked for again
+        if moved:
+            log.warning("rerouted dest=%s objects=%d", self.name, moved)
 
     def retry_now(self) -> None:
         """Let the next probe be at once: a person asked for it."""

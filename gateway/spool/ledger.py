@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -141,9 +141,14 @@ class Ledger:
         self.require(seq, Custody.IN_CUSTODY, ways)
 
     def require(self, seq: int, state: Custody, ways: Mapping[str, Way]) -> None:
-        """Queue an instance for those of the destinations in `ways` that it is not yet queued for."""
+        """Queue an instance for those of the destinations in `ways` that it is not yet queued for.
+
+        Where one of a failover group has it already, no other gets it.
+        """
         added = 0
         for name, way in ways.items():
+            if way.instead and self._any_has(seq, way.instead):
+                continue
             added += self._db.execute(
                 "INSERT OR IGNORE INTO delivery (seq, destination, state, priority, recipe, quiet_s, instead) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -151,6 +156,38 @@ class Ledger:
             ).rowcount
         if added and state is Custody.RELEASED:
             self._custody(seq, state, CustodyEvent.REQUIRED_AGAIN)
+
+    def _any_has(self, seq: int, destinations: Sequence[str]) -> bool:
+        rows = self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall()
+        return any(row["destination"] in destinations for row in rows)
+
+    def reroute(self, destination: str, well: Collection[str], limit: int) -> int:
+        """Give up to `limit` queued deliveries of an ill destination to the first of their failover group that is well.
+
+        Returns how many went. What is queued there already is only taken off here.
+        """
+        rows = self._db.execute(
+            "SELECT seq, instead FROM delivery WHERE destination = ? AND state = ? AND instead != '' "
+            "ORDER BY priority, seq LIMIT ?",
+            (destination, Delivery.QUEUED, limit),
+        ).fetchall()
+        moved = 0
+        for row in rows:
+            target = next((name for name in row["instead"].split() if name in well and name != destination), None)
+            if target is None:
+                continue
+            seq, moved = row["seq"], moved + 1
+            self._delivery(seq, destination, DeliveryEvent.REROUTED, f"to {target}")
+            if self._any_has(seq, [target]):
+                self._db.execute("DELETE FROM delivery WHERE seq = ? AND destination = ?", (seq, destination))
+                self._release_if_done(seq)
+                continue
+            self._db.execute(
+                "UPDATE delivery SET destination = ?, attempts = 0, next_attempt_at = 0, code = 0, reason = '' "
+                "WHERE seq = ? AND destination = ?",
+                (target, seq, destination),
+            )
+        return moved
 
     def _note(self, seq: int, destination: str | None, event: str, state: str, detail: str = "") -> None:
         self._db.execute(

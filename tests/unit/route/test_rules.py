@@ -280,3 +280,37 @@ def test_what_is_explained_is_what_happens(routes, facts):
                 urgency = Priority[explained.route.priority.upper()]
                 expected[name] = min(expected.get(name, urgency), urgency)
     assert {name: way.priority for name, way in ways_of(rules, facts).items()} == expected
+
+
+def test_of_a_failover_group_the_first_that_is_not_ill_is_chosen():
+    rules = settings([{"to": ["c"], "to_first_of": ["a", "b"]}])
+    group = Way(instead=("a", "b"))
+    assert ways_of(rules, CT_AT_NOON) == {"a": group, "c": Way()}
+    assert ways_of(rules, CT_AT_NOON, {"a"}) == {"b": group, "c": Way()}
+    assert ways_of(rules, CT_AT_NOON, {"a", "b"}) == {"a": group, "c": Way()}
+
+
+def test_a_destination_that_another_route_names_is_needed_whatever_the_group_does():
+    rules = settings([{"to_first_of": ["a", "b"]}, {"to": ["a"]}])
+    assert ways_of(rules, CT_AT_NOON) == {"a": Way()}
+
+
+def test_a_study_is_waited_for_only_when_every_route_to_the_destination_says_so():
+    patient = {"to": ["a"], "wait_for": "study", "quiet_s": 60}
+    assert ways_of(settings([patient]), CT_AT_NOON) == {"a": Way(quiet_s=60.0)}
+    assert ways_of(settings([patient, {"to": ["a"]}]), CT_AT_NOON) == {"a": Way()}
+
+
+@pytest.mark.parametrize(
+    ("route", "sentence"),
+    [
+        ({}, "give to or to_first_of"),
+        ({"to_first_of": ["a"]}, "needs two"),
+        ({"to_first_of": ["a", "b", "a"]}, "twice"),
+        ({"to": ["a"], "to_first_of": ["a", "b"]}, "named by to and by to_first_of"),
+        ({"to_first_of": ["a", "d"]}, "no destination 'd'"),
+    ],
+)
+def test_a_group_that_makes_no_sense_is_refused(route, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        settings([route])

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.model.errors import SpoolError
+from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.model.lifecycle import Custody
+from gateway.model.verdict import Verdict
+from gateway.model.way import Way
 from gateway.spool import ledger
 from gateway.spool.ledger import Ledger
+from gateway.spool.ledger_reader import LedgerReader
 
 VERSION_1 = Path(__file__).with_name("ledger_1.sql")
 
@@ -50,3 +55,74 @@ def test_every_version_has_its_migration():
     folder = Path(ledger.__file__).with_name("migrations")
     versions = {int(re.fullmatch(r"(\d{4})\.sql", path.name).group(1)) for path in folder.iterdir()}
     assert versions == set(range(2, ledger.SCHEMA_VERSION + 1))
+
+
+def entered(book: Ledger, number: int, ways: dict[str, Way], received_at: float = 1000.0) -> None:
+    """Enter an instance of the one study."""
+    header = Header("1.2", f"1.2.{number}", "1.2.3", "1.2.3.4", "CT")
+    identity = (f"{number:032x}", "1.2", f"1.2.{number}", "1.2.840.10008.1.2")
+    with book.transaction():
+        book.accept(
+            SOPInstance(*identity, "00", 1, header, Origin(Door.IMPORT), received_at), "0", ways, conflict=False
+        )
+
+
+def waiting(book: Ledger, destination: str, now: float = 2000.0) -> list[int]:
+    with book.transaction():
+        return [claim.held.seq for claim in book.claim(destination, 100, now, 300.0)]
+
+
+@pytest.fixture
+def book(tmp_path):
+    opened = Ledger(tmp_path / "ledger.db")
+    yield opened
+    opened.close()
+
+
+GROUP = Way(instead=("a", "b", "c"))
+
+
+def test_what_may_go_elsewhere_goes_to_the_first_that_is_well(book):
+    entered(book, 1, {"a": GROUP})
+    entered(book, 2, {"a": Way()})
+    entered(book, 3, {"a": GROUP})
+    with book.transaction():
+        assert book.reroute("a", {"c", "d"}, 1) == 1
+        assert book.reroute("a", {"d"}, 9) == 0
+        assert book.reroute("a", {"a", "c", "b"}, 9) == 1
+    assert (waiting(book, "c"), waiting(book, "b"), waiting(book, "a")) == ([1], [3], [2])
+
+
+def test_what_is_on_its_way_is_not_rerouted(book):
+    entered(book, 1, {"a": GROUP})
+    assert waiting(book, "a") == [1]
+    with book.transaction():
+        assert book.reroute("a", {"b"}, 9) == 0
+
+
+def test_a_stand_in_that_has_the_instance_confirmed_completes_it(book, tmp_path):
+    entered(book, 1, {"a": GROUP, "b": Way()})
+    assert waiting(book, "b") == [1]
+    with book.transaction():
+        book.record(1, "b", Verdict.accepted(0, "stored"), 0.0)
+        assert book.reroute("a", {"b"}, 9) == 1
+    reader = LedgerReader(tmp_path / "ledger.db")
+    assert reader.custody_counts() == {Custody.RELEASED: (1, 1)}
+    reader.close()
+
+
+def test_one_of_a_group_is_enough_when_an_instance_comes_again(book):
+    entered(book, 1, {"b": GROUP})
+    with book.transaction():
+        book.require(1, Custody.IN_CUSTODY, {"a": GROUP, "d": Way()})
+    assert (waiting(book, "a"), waiting(book, "b"), waiting(book, "d")) == ([], [1], [1])
+
+
+def test_a_study_is_waited_for_until_it_is_quiet_and_a_clock_that_was_set_back_delays_nothing(book):
+    held_back = {"a": Way(quiet_s=30.0)}
+    entered(book, 1, held_back, received_at=1000.0)
+    entered(book, 2, held_back, received_at=1020.0)
+    assert waiting(book, "a", now=1049.0) == []
+    assert waiting(book, "a", now=1050.0) == [1, 2]
+    entered(book, 3, held_back, received_at=9000.0)
+    assert waiting(book, "a", now=1200.0) == [3]
