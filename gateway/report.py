@@ -85,6 +85,7 @@ def instance_page(reader: LedgerReader, prefix: str) -> dict[str, Any]:
         "door": instance.origin.door.value,
         "from": instance.origin.address,
         "calling_ae_title": instance.origin.calling_ae_title,
+        "dimse_priority": instance.origin.dimse_priority,
         "received_at": instance.received_at,
         "shelf": held.shelf,
         "deliveries": reader.deliveries(held.seq),

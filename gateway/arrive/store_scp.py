@@ -106,7 +106,14 @@ class StoreScp:
             raise Refused(SOP_CLASS_NOT_SUPPORTED, "C-STORE without a data set")
         if not command.affected_sop_instance_uid:
             raise Refused(CANNOT_UNDERSTAND, "C-STORE without a SOP Instance UID")
-        origin = Origin(Door.DIMSE, facts.address, facts.calling_ae_title, facts.called_ae_title, facts.listener_port)
+        origin = Origin(
+            Door.DIMSE,
+            facts.address,
+            facts.calling_ae_title,
+            facts.called_ae_title,
+            facts.listener_port,
+            command.priority,
+        )
         sop_class_uid = command.affected_sop_class_uid or request.abstract_syntax
         arrival = self._reception.begin(
             origin, sop_class_uid, command.affected_sop_instance_uid, request.transfer_syntax

@@ -46,6 +46,7 @@ def list_(ctx: click.Context, as_json: bool) -> None:
 @click.option("--calling-ae-title", "-aet", default="", help="As if this sender had sent it.")
 @click.option("--called-ae-title", "-aec", default="", help="As if the sender had called us so.")
 @click.option("--address", default="", help="As if it had come from this address.")
+@click.option("--dimse-priority", type=int, default=0, help="As if it had been sent so: 0 MEDIUM, 1 HIGH, 2 LOW.")
 @click.option("--at", type=click.DateTime(["%H:%M"]), help="As if it had come at this local time; default: now.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file.")
 @click.pass_context
@@ -55,6 +56,7 @@ def explain_(
     calling_ae_title: str,
     called_ae_title: str,
     address: str,
+    dimse_priority: int,
     at: datetime | None,
     as_json: bool,
 ) -> None:
@@ -63,7 +65,7 @@ def explain_(
     Shows values of the files that you name, which may identify a patient; nothing is logged.
     """
     settings = settings_of(ctx)
-    origin = Origin(Door.DIMSE, address, calling_ae_title, called_ae_title)
+    origin = Origin(Door.DIMSE, address, calling_ae_title, called_ae_title, dimse_priority=dimse_priority)
     unread = False
     for path in files:
         try:

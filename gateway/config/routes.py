@@ -113,7 +113,10 @@ class RouteSettings(Table):
         description="A failover group, in order of preference: one of them gets the instance, the next one while those "
         "before it are ill.",
     )
-    priority: Literal["stat", "normal", "bulk"] = Field("normal", description="Order of delivery.")
+    priority: Literal["stat", "normal", "bulk", "sender"] = Field(
+        "normal",
+        description="Order of delivery; `sender`: as the C-STORE says (HIGH, MEDIUM, LOW), for senders that mean it.",
+    )
     wait_for: Literal["study"] | None = Field(
         None, description="`study`: an instance goes when its whole study has been quiet; absent: at once."
     )

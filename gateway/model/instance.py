@@ -22,6 +22,10 @@ class Priority(IntEnum):
     BULK = 2
 
 
+FROM_DIMSE = {0x0000: Priority.NORMAL, 0x0001: Priority.STAT, 0x0002: Priority.BULK}
+"""Priority (0000,0700) of a request: MEDIUM, HIGH, LOW (PS3.7 table 9.3-1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where an instance came from. Empty strings where the door does not know."""
@@ -32,6 +36,13 @@ class Origin:
     calling_ae_title: str = ""
     called_ae_title: str = ""
     listener_port: int = 0
+    dimse_priority: int = 0
+    """Priority (0000,0700) as the sender said it."""
+
+    @property
+    def asked(self) -> Priority:
+        """The order of delivery that the sender asks for; NORMAL when it asks for nothing that the standard knows."""
+        return FROM_DIMSE.get(self.dimse_priority, Priority.NORMAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from functools import cache
 from gateway.config.routes import RouteSettings
 from gateway.config.tags import element
 from gateway.dicom.attributes import attribute_values
-from gateway.model.instance import SOPInstance
+from gateway.model.instance import Priority, SOPInstance
 
 BODY_PART, STATION = "BodyPartExamined", "StationName"
 
@@ -28,6 +28,8 @@ class Facts:
     """When it came, in local time."""
     attributes: Callable[[], Mapping[int, str]] = dict
     """Tag -> text of what the rules want and the beginning of the data set has; asked only by rules that want any."""
+    asked: Priority = Priority.NORMAL
+    """The order of delivery that its sender asks for."""
 
 
 def wanted_tags(routes: Iterable[RouteSettings]) -> dict[int, str]:
@@ -51,4 +53,5 @@ def facts_of(routes: Iterable[RouteSettings], instance: SOPInstance, beginning: 
         origin.address,
         at,
         cache(lambda: attribute_values(beginning(), instance.transfer_syntax_uid, wanted_tags(routes))),
+        origin.asked,
     )

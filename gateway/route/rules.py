@@ -36,7 +36,7 @@ def ways_of(settings: Settings, facts: Facts, ill: Collection[str] = ()) -> dict
     if not settings.route:
         return {destination.name: Way() for destination in settings.destination}
     matching = (route for route in settings.route if all(r.holds for r in readings(route.when, facts)))
-    return _joined(matching, ill)
+    return _joined(matching, facts.asked, ill)
 
 
 def explain(settings: Settings, facts: Facts) -> list[Explained]:
@@ -44,16 +44,17 @@ def explain(settings: Settings, facts: Facts) -> list[Explained]:
     return [Explained(route, tuple(readings(route.when, facts))) for route in settings.route]
 
 
-def _joined(routes: Iterable[RouteSettings], ill: Collection[str]) -> dict[str, Way]:
+def _joined(routes: Iterable[RouteSettings], asked: Priority, ill: Collection[str]) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     for route in routes:
-        for name, way in _branches(route, ill):
+        for name, way in _branches(route, asked, ill):
             ways[name] = ways[name].joined(way) if name in ways else way
     return ways
 
 
-def _branches(route: RouteSettings, ill: Collection[str]) -> Iterator[tuple[str, Way]]:
-    way = Way(Priority[route.priority.upper()], quiet_s=route.quiet_s if route.wait_for == "study" else 0.0)
+def _branches(route: RouteSettings, asked: Priority, ill: Collection[str]) -> Iterator[tuple[str, Way]]:
+    priority = asked if route.priority == "sender" else Priority[route.priority.upper()]
+    way = Way(priority, quiet_s=route.quiet_s if route.wait_for == "study" else 0.0)
     for name in route.to:
         yield name, way
     group = route.to_first_of

@@ -21,11 +21,11 @@ from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
-    "modality, parsable, door, address, calling_ae_title, called_ae_title, listener_port, received_at"
+    "modality, parsable, door, address, calling_ae_title, called_ae_title, listener_port, dimse_priority, received_at"
 )
 
 
@@ -110,7 +110,7 @@ class Ledger:
         header, origin = instance.header, instance.origin
         state = after(CUSTODY, Custody.RECEIVING, CustodyEvent.COMMITTED)
         cursor = self._db.execute(
-            f"INSERT INTO instance ({_INSTANCE_COLUMNS}, shelf, state, conflict) VALUES ({', '.join('?' * 19)})",
+            f"INSERT INTO instance ({_INSTANCE_COLUMNS}, shelf, state, conflict) VALUES ({', '.join('?' * 20)})",
             (
                 instance.object_id,
                 instance.sop_class_uid,
@@ -127,6 +127,7 @@ class Ledger:
                 origin.calling_ae_title,
                 origin.called_ae_title,
                 origin.listener_port,
+                origin.dimse_priority,
                 instance.received_at,
                 shelf,
                 state,

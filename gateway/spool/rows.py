@@ -61,6 +61,7 @@ def held_of(row: sqlite3.Row) -> Held:
         row["calling_ae_title"],
         row["called_ae_title"],
         row["listener_port"],
+        row["dimse_priority"],
     )
     instance = SOPInstance(
         row["object_id"],

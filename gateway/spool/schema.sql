@@ -21,7 +21,8 @@ CREATE TABLE instance (
     listener_port       INTEGER NOT NULL,
     received_at         REAL NOT NULL,                      -- for people only
     state               TEXT NOT NULL,                      -- model/lifecycle.py, Custody
-    conflict            INTEGER NOT NULL DEFAULT 0          -- another instance has this UID with other bytes
+    conflict            INTEGER NOT NULL DEFAULT 0,         -- another instance has this UID with other bytes
+    dimse_priority      INTEGER NOT NULL DEFAULT 0          -- (0000,0700) as the sender said it
 );
 CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
 CREATE INDEX instance_state ON instance (state, seq);
@@ -59,4 +60,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

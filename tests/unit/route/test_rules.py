@@ -145,9 +145,35 @@ def test_matching_routes_add_up_and_the_most_urgent_wins():
     assert ways_of(settings(routes[1:]), Facts("MR")) == {}
 
 
-def instance() -> SOPInstance:
+@pytest.mark.parametrize(
+    ("dimse", "priority"),
+    [
+        (0x0000, Priority.NORMAL),  # MEDIUM, HIGH, LOW: PS3.7 table 9.3-1
+        (0x0001, Priority.STAT),
+        (0x0002, Priority.BULK),
+        (0x0003, Priority.NORMAL),
+        (0xFFFF, Priority.NORMAL),
+    ],
+)
+def test_the_sender_decides_on_the_order_only_where_a_route_says_so(dimse, priority):
+    facts = facts_of([], instance(dimse), bytes, time())
+    assert ways_of(settings([{"to": ["a"], "priority": "sender"}]), facts)["a"].priority is priority
+    assert ways_of(settings([{"to": ["a"]}]), facts)["a"].priority is Priority.NORMAL
+    assert ways_of(settings([]), facts)["a"].priority is Priority.NORMAL
+
+
+def test_an_attribute_decides_on_the_order():
+    stroke = {"tag": [{"tag": "StudyDescription", "matches": "(?i)stroke"}]}
+    rules = settings([{"to": ["a"]}, {"to": ["a"], "when": stroke, "priority": "stat"}])
+    said = {b"Stroke 1": Priority.STAT, b"Knee sag": Priority.NORMAL}
+    for text, priority in said.items():
+        facts = facts_of(rules.route, instance(), lambda text=text: b"\x08\x00\x30\x10LO\x08\x00" + text, time())
+        assert ways_of(rules, facts)["a"].priority is priority
+
+
+def instance(dimse_priority: int = 0) -> SOPInstance:
     header = Header("1.2", "1.2.3", "1.2", "1.3", "CT")
-    origin = Origin(Door.DIMSE, "192.0.2.1", " CT1 ", "BOX", 104)
+    origin = Origin(Door.DIMSE, "192.0.2.1", " CT1 ", "BOX", 104, dimse_priority)
     return SOPInstance("0" * 32, "1.2", "1.2.3", "1.2.840.10008.1.2.1", "0" * 64, 1, header, origin, 0.0)
 
 
@@ -225,7 +251,7 @@ ROUTES = st.lists(
         {
             "when": WHEN,
             "to": st.lists(st.sampled_from(NAMES), min_size=1, max_size=3),
-            "priority": st.sampled_from(["stat", "normal", "bulk"]),
+            "priority": st.sampled_from(["stat", "normal", "bulk", "sender"]),
         }
     ),
     max_size=5,
@@ -242,6 +268,7 @@ FACTS = st.builds(
     called_ae_title=WORDS,
     address=st.one_of(st.sampled_from(["10.1.2.3", "192.0.2.1", "::1", "fe80::1%eth0"]), st.text(max_size=20)),
     at=st.times(),
+    asked=st.sampled_from(Priority),
 )
 
 
@@ -277,7 +304,8 @@ def test_what_is_explained_is_what_happens(routes, facts):
     for explained in explain(rules, facts):
         if explained.matched:
             for name in explained.route.to:
-                urgency = Priority[explained.route.priority.upper()]
+                told = explained.route.priority
+                urgency = facts.asked if told == "sender" else Priority[told.upper()]
                 expected[name] = min(expected.get(name, urgency), urgency)
     assert {name: way.priority for name, way in ways_of(rules, facts).items()} == expected
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 
 import pytest
 
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.way import Way
 from gateway.spool.spool import Spool
 
@@ -101,6 +103,36 @@ def test_an_adopted_object_and_one_without_a_route_are_routed_by_their_own_bytes
     adopted = Spool(tmp_path, 0, 100, router)
     assert (adopted.recovered.adopted, len(asked)) == (3, 6)
     assert asked[3:] == asked[:3]
+    adopted.close()
+
+
+def test_an_object_of_an_older_program_is_adopted_and_its_sender_asked_for_nothing(tmp_path, after_power_cut):
+    path = objects(tmp_path)[0]
+    content = path.read_bytes()
+    label = re.search(rb'\{"object_id".{2034}', content).group()
+    facts = json.loads(label)
+    del facts["origin"]["dimse_priority"]
+    path.write_bytes(content.replace(label, json.dumps(facts).encode().ljust(len(label))))
+    for old in tmp_path.glob("ledger.db*"):
+        old.unlink()
+    spool = after_power_cut()
+    assert (spool.recovered.adopted, spool.recovered.set_aside) == (3, 0)
+    assert {held.instance.origin.dimse_priority for held in spool.reader.get("")} == {0}
+    spool.close()
+
+
+def test_how_urgent_the_sender_called_it_is_in_the_ledger_and_in_the_file(tmp_path):
+    identity = (CT, "1.2.9", "1.2.840.10008.1.2.1")
+    spool = Spool(tmp_path, 0, 100)
+    part = spool.new_part(identity)
+    part.write(CONTENT)
+    spool.take(part, Header(CT, "1.2.9", "1.2.3", "1.2.3", "CT"), Origin(Door.DIMSE, dimse_priority=1), identity)
+    assert spool.reader.get("")[0].instance.origin.asked is Priority.STAT
+    spool.close()
+    for old in tmp_path.glob("ledger.db*"):
+        old.unlink()
+    adopted = Spool(tmp_path, 0, 100)
+    assert adopted.reader.get("")[0].instance.origin.asked is Priority.STAT
     adopted.close()
 
 
