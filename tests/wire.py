@@ -70,8 +70,10 @@ def even(uid: str | bytes) -> bytes:
     return raw(uid) + b"\0" * (len(raw(uid)) % 2)
 
 
-def store_command(uid: str | bytes | None, message_id: int = 1, sop_class: str | bytes = CT) -> bytes:
-    elements = [(0x0002, even(sop_class)), (0x0100, us(C_STORE_RQ)), (0x0110, us(message_id)), (0x0700, us(0))]
+def store_command(
+    uid: str | bytes | None, message_id: int = 1, sop_class: str | bytes = CT, priority: int = 0
+) -> bytes:
+    elements = [(0x0002, even(sop_class)), (0x0100, us(C_STORE_RQ)), (0x0110, us(message_id)), (0x0700, us(priority))]
     elements += [(0x0800, us(1))] + ([] if uid is None else [(0x1000, even(uid))])
     return command(*elements)
 

@@ -11,6 +11,8 @@ import sys
 import pydicom
 import pytest
 
+from tests import wire
+
 SECRET = "Wiśniewska^Żaneta"
 TO_PACS = '[[route]]\nto = ["pacs"]\nwhen = { tag = [{ tag = "PatientSex", equals = "F" }] }\n'
 TO_RESEARCH = (
@@ -111,3 +113,20 @@ def test_explain_says_1_for_what_is_no_object_and_goes_on(make_box, people):
     assert "not a DICOM file" in told.stderr
     assert "goes to out (normal)" in told.stdout
     assert route(box, "list").stdout == "no route: everything goes to out (normal)\n"
+
+
+def test_the_order_of_delivery_is_the_senders_where_a_route_says_so(make_box):
+    nobody = '[[destination]]\nname = "pacs"\nkind = "dimse"\nhost = "127.0.0.1"\nport = 1\nae_title = "ANY"\n'
+    box = make_box(nobody + '[[route]]\nto = ["pacs"]\npriority = "sender"\n').start()
+    with wire.Wire(box.port) as scanner:
+        scanner.associate()
+        for message_id, said in enumerate((2, 0, 1), 1):  # LOW, MEDIUM, HIGH (PS3.7 table 9.3-1)
+            body = wire.data_set(f"1.2.9.{said}")
+            command = wire.store_command(f"1.2.9.{said}", message_id, priority=said)
+            scanner.send(
+                wire.p_data(wire.pdv(1, wire.COMMAND | wire.LAST, command)), wire.p_data(wire.pdv(1, wire.LAST, body))
+            )
+            assert scanner.status() == 0
+    rows = box.ask("queue_list", states=[])
+    assert [row["priority"] for row in rows] == [2, 1, 0]
+    assert box.ask("queue_show", object=rows[0]["object_id"])["dimse_priority"] == 2
