@@ -49,6 +49,9 @@ class Health:
 
     ill_since: float = 0.0
     """Monotonic time; 0 when it is well."""
+    failing_since: float = 0.0
+    """Monotonic time of the first failure after the last delivery; a probe that succeeds does not end it: an archive
+    with a full disk answers C-ECHO gladly."""
     retry_at: float = 0.0
     attempts: int = 0
     reason: str = ""
@@ -188,6 +191,7 @@ class Lane:
             with self._lock:
                 self.health.delivered += 1
                 self.health.attempts = 0
+                self.health.failing_since = 0.0
                 self._well()
             return 0.0
         if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
@@ -203,6 +207,7 @@ class Lane:
                 )
                 health.attempts += 1
                 health.retry_at = now + delay_s
+            health.failing_since = health.failing_since or now
             if not health.ill:
                 health.ill_since = now
                 log.warning("destination_ill dest=%s reason=%r", self.name, reason)
@@ -236,9 +241,9 @@ class Lane:
 
     @property
     def given_up(self) -> bool:
-        """True when the destination is ill for so long that another of its failover group is to take its place."""
+        """True when the destination fails for so long that another of its failover group is to take its place."""
         health = self.health
-        return health.ill and time.monotonic() - health.ill_since >= self.settings.failover_after_s
+        return health.ill and time.monotonic() - health.failing_since >= self.settings.failover_after_s
 
     def _divert(self) -> None:
         """Let stand-ins have what waits here and may go there."""

@@ -6,6 +6,9 @@ import os
 import subprocess
 import time
 
+from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import Verification
+
 ILL_SOON = "failover_after_s = 0.2\n"
 TO_ONE = '[[route]]\nto_first_of = ["first", "second"]\n'
 
@@ -68,3 +71,21 @@ def test_a_study_goes_when_none_of_it_came_for_a_while(make_box, make_archive, d
     assert wait_until(lambda: bool(archive.digests()))
     assert time.monotonic() - last >= 3
     assert wait_until(box.delivered_all)
+
+
+def test_an_archive_that_answers_echoes_and_stores_nothing_loses_its_work_too(
+    make_box, make_archive, dimse, ct_files, port, wait_until
+):
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    full, place = AE("FULL"), port()
+    full.add_supported_context(Verification)
+    full.start_server(("127.0.0.1", place), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda event: 0xA700)])
+    try:
+        second = make_archive().start()
+        table = dimse(place, "first", "failover_after_s = 2")
+        box = make_box(table + dimse(second.port, "second") + TO_ONE).start()
+        scan(box, *ct_files[:3])
+        assert wait_until(lambda: box.ask("status")["released"] == 3), box.log()
+        assert len(second.digests()) == 3
+    finally:
+        full.shutdown()
