@@ -113,4 +113,4 @@ def test_nothing_leaves_quarantine_and_nothing_is_retired_before_release():
     assert [state for state, event in CUSTODY if event is CustodyEvent.RETENTION_OVER] == [Custody.RELEASED]
     with pytest.raises(ImpossibleTransition):
         after(CUSTODY, Custody.IN_CUSTODY, CustodyEvent.RETENTION_OVER)
-    assert len(DELIVERY) == 8
+    assert len(DELIVERY) == 9
