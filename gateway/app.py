@@ -19,7 +19,11 @@ from gateway.arrive.store_scp import StoreScp
 from gateway.config.destinations import DestinationSettings
 from gateway.config.load import load
 from gateway.config.schema import ListenerSettings, Settings
+from gateway.confirm.commitment_scu import report_service
+from gateway.confirm.evidence import Evidence
+from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
+from gateway.dicom.command import N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
@@ -38,6 +42,8 @@ log = logging.getLogger("gateway.app")
 
 STOP_S = 8.0
 """All rooms together; systemd and people expect a stop within 10 s."""
+OTHER_ROOMS = ("confirm", "retire", "control", "reload")
+"""Beside those that end first, when the doors are shut and nothing more is sent."""
 
 
 class Gateway:
@@ -51,6 +57,8 @@ class Gateway:
         self._reload = threading.Event()
         self.supervisor = Supervisor(notify)
         self.lanes: dict[str, Lane] = {}
+        self.evidence: dict[str, Evidence] = {}
+        """By destination, of those whose word does not suffice."""
         spool = settings.spool
         self.spool = Spool(
             settings.gateway.data_dir,
@@ -72,7 +80,8 @@ class Gateway:
             raise
 
     def _listener(self, listener: ListenerSettings) -> Listener:
-        door = StoreScp(listener, lambda: self.settings, self.spool, self.reception)
+        beside = {N_EVENT_REPORT_RQ: report_service(self.spool, lambda: self.settings)}
+        door = StoreScp(listener, lambda: self.settings, self.spool, self.reception, beside)
         return Listener(
             listener.address,
             listener.port,
@@ -127,6 +136,19 @@ class Gateway:
         self.lanes[destination.name] = lane
         for number in range(destination.associations):
             self.supervisor.room(f"send:{destination.name}:{number}", partial(lane.run, number))
+        self._open_evidence(destination)
+
+    def _open_evidence(self, destination: DestinationSettings) -> None:
+        """Ask for evidence where a destination's word does not suffice; where it does now, take it for all it got."""
+        name, confirm = destination.name, destination.confirm
+        self.evidence.pop(name, None)
+        if confirm == "stored":
+            self.spool.change(lambda ledger: ledger.trust(name))
+            return
+        make = WITNESSES[destination.kind, confirm]
+        room = Evidence(destination, self.spool, make(destination, self.settings.gateway.ae_title, self.spool))
+        self.evidence[name] = room
+        self.supervisor.room(f"confirm:{name}:", room.run)
 
     def request_reload(self) -> None:
         """Read the configuration again soon; safe in a signal handler."""
@@ -158,6 +180,7 @@ class Gateway:
         for name in before:
             if after.get(name) != before[name]:
                 self.supervisor.finish(f"send:{name}:", STOP_S)
+                self.supervisor.finish(f"confirm:{name}:", STOP_S)
                 del self.lanes[name]
         for name, destination in after.items():
             if before.get(name) != destination:
@@ -185,7 +208,7 @@ class Gateway:
     def stop(self) -> None:
         """End in order: doors first, the committer last, so that what was begun can still be written down."""
         deadline = time.monotonic() + STOP_S
-        for prefix, share in (("arrive", 0.6), ("send", 0.6), ("retire", 0.5), ("control", 0.5), ("reload", 0.5)):
+        for prefix, share in (("arrive", 0.6), ("send", 0.6), *((room, 0.5) for room in OTHER_ROOMS)):
             self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
         for listener in self.listeners:
             listener.close()

@@ -28,6 +28,7 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         name: {
             **{state.value: counts.get(state, 0) for state in Delivery},
             "oldest_waiting_since": reader.oldest_waiting(name),
+            "oldest_unconfirmed_since": reader.oldest_unconfirmed(name),
         }
         for name, counts in deliveries.items()
     }

@@ -51,6 +51,8 @@ def _print(answer: dict[str, Any]) -> None:
     rows = []
     for name, row in sorted(answer["destinations"].items()):
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"
+        if row.get("unanswered"):
+            health = f"{health}; no evidence: {row['unanswered']}"
         rows.append([name, *(str(row.get(state, 0)) for state in STATES), health])
     echo_table(rows, ["destination", *STATES, "health"])
     if answer["unrouted"]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from gateway.dicom.negotiation import Malformed
 
-C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
+C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0020, 0x0030, 0x0FFF
+N_EVENT_REPORT_RQ, N_ACTION_RQ = 0x0100, 0x0130
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 DATA_SET_FOLLOWS = 0x0001
 MAX_COMMAND_BYTES = 16 * 1024
+_TYPE_ID = {N_EVENT_REPORT_RQ: 0x1002, N_ACTION_RQ: 0x1008}
 MAX_COMMENT = 64
 """Characters of an Error Comment, a Long String."""
 MIN_PDV_BYTES, MAX_PDV_BYTES = 1024, 64 * 1024
@@ -28,6 +30,8 @@ class Command:
     affected_sop_class_uid: str
     affected_sop_instance_uid: str
     priority: int
+    type_id: int
+    """Event Type ID or Action Type ID (PS3.7 10.1.1, 10.1.4); 0 without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ def read_command(body: bytes) -> Command:
         uid(0x0002) or uid(0x0003),
         uid(0x1000) or uid(0x1001),
         number(0x0700, 0),
+        number(0x1002, 0) or number(0x1008, 0),
     )
 
 
@@ -93,6 +98,8 @@ def response_pdus(context_id: int, request: Command, response: Response, max_pdu
     ]
     if request.affected_sop_instance_uid:
         elements.append(_element(0x1000, _padded(request.affected_sop_instance_uid, b"\0")))
+    if request.field in _TYPE_ID and response.status == 0:
+        elements.append(_element(_TYPE_ID[request.field], struct.pack("<H", request.type_id)))
     body = b"".join(elements)
     pdus = data_pdu(context_id, 0x03, _element(0x0000, struct.pack("<I", len(body))) + body)
     if response.data_set is None:

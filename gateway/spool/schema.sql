@@ -34,15 +34,26 @@ CREATE TABLE delivery (
     state           TEXT NOT NULL,                          -- model/lifecycle.py, Delivery
     priority        INTEGER NOT NULL,
     attempts        INTEGER NOT NULL DEFAULT 0,
-    next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock; see ledger.claim for clock jumps
+    next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock, of sending or of asking; see rows.due for jumps
     code            INTEGER NOT NULL DEFAULT 0,             -- of the last verdict
     reason          TEXT NOT NULL DEFAULT '',               -- of the last verdict, in words
     recipe          TEXT NOT NULL DEFAULT '',               -- tables to apply before it leaves, names with blanks between
     quiet_s         REAL NOT NULL DEFAULT 0,                -- not before the study has been quiet for so long
     instead         TEXT NOT NULL DEFAULT '',               -- failover group in order of preference, names with blanks
+    asked           INTEGER NOT NULL DEFAULT 0,             -- how often evidence was asked for since it was sent
+    missed          INTEGER NOT NULL DEFAULT 0,             -- how often the peer took it and did not have it later
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
+
+-- What an archive was asked to commit: the transaction outlives the association, and the process.
+CREATE TABLE commitment (
+    transaction_uid TEXT NOT NULL,
+    seq             INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
+    destination     TEXT NOT NULL,
+    PRIMARY KEY (transaction_uid, seq)
+) WITHOUT ROWID;
+CREATE INDEX commitment_delivery ON commitment (seq, destination);
 
 CREATE TABLE history (
     id          INTEGER PRIMARY KEY,
@@ -60,4 +71,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
