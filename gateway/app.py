@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from gateway.actions import actions
+from gateway.arrive.commitment_scp import CommitmentScp
 from gateway.arrive.drop_folder import DropFolder
 from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
@@ -23,7 +24,7 @@ from gateway.confirm.commitment_scu import report_service
 from gateway.confirm.evidence import Evidence
 from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
-from gateway.dicom.command import N_EVENT_REPORT_RQ
+from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
@@ -67,6 +68,7 @@ class Gateway:
             self._ways_of,
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
+        self._commitment = CommitmentScp(self.spool, lambda: self.settings)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
         self.listeners: list[Listener] = []
         try:
@@ -80,8 +82,9 @@ class Gateway:
             raise
 
     def _listener(self, listener: ListenerSettings) -> Listener:
-        beside = {N_EVENT_REPORT_RQ: report_service(self.spool, lambda: self.settings)}
-        door = StoreScp(listener, lambda: self.settings, self.spool, self.reception, beside)
+        settings, commitment = (lambda: self.settings), self._commitment
+        beside = {N_EVENT_REPORT_RQ: report_service(self.spool, settings), N_ACTION_RQ: commitment.service}
+        door = StoreScp(listener, settings, self.spool, self.reception, beside, commitment.errand)
         return Listener(
             listener.address,
             listener.port,
@@ -100,6 +103,7 @@ class Gateway:
         room("spool", self.spool.committer.run)
         for destination in self.settings.destination:
             self._open_lane(destination)
+        room("arrive:commitment", self._commitment.run)
         room("retire", lambda stop, beat: sweeper.run(self.spool, self._retention_days, stop, beat))
         room("control", self._control.run)
         for folder in self.settings.folder:

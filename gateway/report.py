@@ -46,6 +46,7 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
             name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)
         },
         "sums_agree": sums_agree(counters, custody),
+        "commitment": reader.promises.summary(),
         "destinations": destinations,
         "disk": {
             "room": capacity.room.value,

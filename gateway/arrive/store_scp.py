@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.admit.policy import Objection, is_archive, objection
 from gateway.arrive.reception import Arrival, Reception
@@ -16,6 +16,7 @@ from gateway.dicom.services import (
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     AssociationFacts,
+    Errand,
     Rejection,
     Request,
     Service,
@@ -69,8 +70,10 @@ class StoreScp:
         spool: Spool,
         reception: Reception,
         beside: Mapping[int, Service],
+        errand: Callable[[AssociationFacts, Collection[str]], Errand | None],
     ) -> None:
-        """`beside`: services of other rooms behind the same listener, by command field."""
+        """`beside`: services of other rooms behind the same listener, by command field; `errand` as in `Door`."""
+        self.errand = errand
         self._listener = listener
         self._settings = settings
         self._spool = spool

@@ -141,13 +141,19 @@ def _item(kind: int, value: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(value)) + value
 
 
+def role_item(sop_class_uid: str, *, scu: bool, scp: bool) -> bytes:
+    """Return a role selection item: what the requestor would be, or may be (PS3.7 D.3.3.4)."""
+    uid = sop_class_uid.encode("latin-1")
+    return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((scu, scp)))
+
+
 def _agreed_roles(request: Request, contexts: list[Context]) -> bytes:
     """Answer to role selection for the one class that we serve in both roles; for others the default stands."""
     accepted = any(c.abstract_syntax == STORAGE_COMMITMENT and c.result == ACCEPTANCE for c in contexts)
     if STORAGE_COMMITMENT not in request.roles or not accepted:
         return b""
-    uid = STORAGE_COMMITMENT.encode()
-    return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes(request.roles[STORAGE_COMMITMENT]))
+    scu, scp = request.roles[STORAGE_COMMITMENT]
+    return role_item(STORAGE_COMMITMENT, scu=scu, scp=scp)
 
 
 def accept_pdu(request: Request, contexts: list[Context], max_pdu_bytes: int) -> bytes:

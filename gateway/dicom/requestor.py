@@ -11,23 +11,31 @@ import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.dicom.command import (
     C_ECHO_RQ,
     C_STORE_RQ,
-    DATA_SET_FOLLOWS,
     MAX_COMMAND_BYTES,
-    NO_DATA_SET,
     RESPONSE,
     Command,
     Response,
     data_pdu,
     read_command,
+    request_command,
+    request_pdus,
     response_pdus,
 )
-from gateway.dicom.negotiation import APPLICATION_CONTEXT, FIXED_BYTES, RELEASE_RP, RELEASE_RQ, Malformed, abort_pdu
+from gateway.dicom.negotiation import (
+    APPLICATION_CONTEXT,
+    FIXED_BYTES,
+    RELEASE_RP,
+    RELEASE_RQ,
+    Malformed,
+    abort_pdu,
+    role_item,
+)
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed
 
@@ -84,8 +92,11 @@ def _title(text: str) -> bytes:
     return text.encode("latin-1", "replace")[:16].ljust(16)
 
 
-def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]]) -> bytes:
-    """Return an A-ASSOCIATE-RQ that proposes one Transfer Syntax per context (PS3.8 9.3.2)."""
+def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]], scp_of: Collection[str] = ()) -> bytes:
+    """Return an A-ASSOCIATE-RQ that proposes one Transfer Syntax per context (PS3.8 9.3.2).
+
+    `scp_of` names the SOP classes whose SCP we would be, though it is we who call (PS3.7 D.3.3.4).
+    """
     proposed = b"".join(
         _item(
             0x20,
@@ -98,6 +109,7 @@ def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]]) -> bytes:
     user = (
         _item(0x51, struct.pack(">I", OUR_MAX_PDU_BYTES))
         + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        + b"".join(role_item(sop_class_uid, scu=False, scp=True) for sop_class_uid in scp_of)
         + _item(0x55, IMPLEMENTATION_VERSION_NAME.encode())
     )
     titles = _title(peer.called_ae_title) + _title(peer.calling_ae_title) + b"\0" * 32
@@ -126,37 +138,6 @@ def read_accept(body: bytes) -> tuple[set[int], int]:
     return accepted, max_pdu
 
 
-def _element(number: int, value: bytes) -> bytes:
-    return struct.pack("<HHI", 0, number, len(value)) + value
-
-
-def _uid(text: str) -> bytes:
-    value = text.encode("latin-1", "replace")
-    return value + b"\0" * (len(value) % 2)
-
-
-def command_bytes(
-    field: int, message_id: int, sop_class_uid: str, sop_instance_uid: str = "", type_id: int = 0
-) -> bytes:
-    """Return the command set of a request (PS3.7 9.3, 10.3); all but C-ECHO have a data set. `type_id` is that of an
-    N-ACTION, whose instance is a requested, not an affected one."""
-    action = type_id > 0
-    parts = {
-        0x0003 if action else 0x0002: _uid(sop_class_uid),
-        0x0100: struct.pack("<H", field),
-        0x0110: struct.pack("<H", message_id),
-        0x0800: struct.pack("<H", NO_DATA_SET if field == C_ECHO_RQ else DATA_SET_FOLLOWS),
-    }
-    if field != C_ECHO_RQ and not action:
-        parts[0x0700] = struct.pack("<H", 0)
-    if sop_instance_uid:
-        parts[0x1001 if action else 0x1000] = _uid(sop_instance_uid)
-    if action:
-        parts[0x1008] = struct.pack("<H", type_id)
-    body = b"".join(_element(number, value) for number, value in sorted(parts.items()))
-    return _element(0x0000, struct.pack("<I", len(body))) + body
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message from the peer."""
@@ -183,7 +164,7 @@ class Answer:
 class Requestor:
     """One open association. Used by one thread; every method but `abort` and `release` may raise PeerFailed."""
 
-    def __init__(self, peer: Peer, contexts: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, peer: Peer, contexts: Sequence[tuple[str, str]], scp_of: Collection[str] = ()) -> None:
         self._peer = peer
         self._message_id = 0
         self._connection = self._connect()
@@ -193,7 +174,7 @@ class Requestor:
         self.accepted: dict[tuple[str, str], int] = {}
         """Context id by (SOP Class UID, Transfer Syntax UID)."""
         try:
-            self._say(request_pdu(peer, contexts))
+            self._say(request_pdu(peer, contexts, scp_of))
             ids, max_pdu = self._answer()
         except PeerFailed:
             self.abort()
@@ -301,7 +282,7 @@ class Requestor:
         The last fragment is marked only when `body` has ended, so that breaking off leaves the peer with half.
         """
         self._message_id = self._message_id % 65535 + 1
-        command = command_bytes(C_STORE_RQ, self._message_id, sop_class_uid, sop_instance_uid)
+        command = request_command(C_STORE_RQ, self._message_id, sop_class_uid, sop_instance_uid)
         self._say(data_pdu(context_id, 0x03, command))
         waiting: memoryview | bytes = b""
         for block in body:
@@ -320,10 +301,8 @@ class Requestor:
     ) -> Answer:
         """Send a request with a small data set (C-FIND, N-ACTION) and return what the peer answered in the end."""
         self._message_id = self._message_id % 65535 + 1
-        self._say(data_pdu(context_id, 0x03, command_bytes(field, self._message_id, sop_class_uid, instance, type_id)))
-        for start in range(0, len(data_set), self._pdv_bytes):
-            piece = data_set[start : start + self._pdv_bytes]
-            self._say(data_pdu(context_id, 0x02 * (start + self._pdv_bytes >= len(data_set)), piece))
+        command = request_command(field, self._message_id, sop_class_uid, instance, type_id)
+        self._say(request_pdus(context_id, command, data_set, self._pdv_bytes + 6))
         return self._reply()
 
     def await_request(self, patience_s: float) -> tuple[Message, Command] | None:
@@ -347,7 +326,7 @@ class Requestor:
     def echo(self, context_id: int) -> int:
         """Return the status of a C-ECHO."""
         self._message_id = self._message_id % 65535 + 1
-        self._say(data_pdu(context_id, 0x03, command_bytes(C_ECHO_RQ, self._message_id, "1.2.840.10008.1.1")))
+        self._say(data_pdu(context_id, 0x03, request_command(C_ECHO_RQ, self._message_id, "1.2.840.10008.1.1")))
         return self._reply().status
 
     def release(self) -> None:

@@ -19,9 +19,10 @@ from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
+from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
@@ -41,6 +42,7 @@ class Ledger:
                 raise SpoolError(f"the ledger did not enter WAL mode but stayed in '{mode}'")
             for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0"):
                 self._db.execute(f"PRAGMA {pragma}")
+            self.promises = Promises(self._db)
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self, version: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.model.lifecycle import Custody, Delivery
+from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, Sent, due, held_of, ledger_errors
 
 _SENT = "seq, sop_class_uid, sop_instance_uid, study_uid, series_uid, asked"
@@ -23,6 +24,7 @@ class LedgerReader:
             )
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA query_only=ON")
+            self.promises = Promises(self._db)
 
     def close(self) -> None:
         """Close the connection."""

@@ -55,6 +55,32 @@ CREATE TABLE commitment (
 ) WITHOUT ROWID;
 CREATE INDEX commitment_delivery ON commitment (seq, destination);
 
+-- What scanners ask us to commit to (PS3.4 Annex J), until the report was taken.
+CREATE TABLE promise (
+    id               INTEGER PRIMARY KEY,
+    transaction_uid  TEXT NOT NULL,
+    address          TEXT NOT NULL,
+    calling_ae_title TEXT NOT NULL,
+    called_ae_title  TEXT NOT NULL,                         -- the report comes from whom the scanner called
+    asked_at         REAL NOT NULL,
+    deadline         REAL NOT NULL,                         -- what is open then has failed
+    decided_at       REAL,                                  -- NULL: an item is open
+    reported         INTEGER NOT NULL DEFAULT 0,
+    attempts         INTEGER NOT NULL DEFAULT 0,            -- reports that were not taken
+    next_attempt_at  REAL NOT NULL DEFAULT 0,
+    reason           TEXT NOT NULL DEFAULT '',              -- why the last report was not taken
+    UNIQUE (transaction_uid, calling_ae_title, address)
+);
+CREATE INDEX promise_open ON promise (reported, id);
+CREATE TABLE promise_item (
+    promise          INTEGER NOT NULL REFERENCES promise (id) ON DELETE CASCADE,
+    number           INTEGER NOT NULL,
+    sop_class_uid    TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    outcome          INTEGER NOT NULL,                      -- -1 open, 0 committed, else Failure Reason (PS3.3 C.14.1.1)
+    PRIMARY KEY (promise, number)
+) WITHOUT ROWID;
+
 CREATE TABLE history (
     id          INTEGER PRIMARY KEY,
     seq         INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
@@ -71,4 +97,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;
