@@ -21,10 +21,10 @@ def sweep(spool: Spool, retention_days: float, now: float) -> int:
     """Retire one step's worth of instances; return how many. Raises SpoolError."""
     before = received_before(now, retention_days)
     helds = [] if before is None else spool.reader.retirable(before, STEP)
-    if helds:
-        spool.retire(helds)
-        log.info("retired count=%d", len(helds))
-    return len(helds)
+    retired = spool.retire(helds) if helds else 0
+    if retired:
+        log.info("retired count=%d", retired)
+    return retired
 
 
 def run(spool: Spool, retention_days: Callable[[], float], stop: threading.Event, beat: Callable[[], None]) -> None:

@@ -267,14 +267,23 @@ class Ledger:
             ).rowcount
         return changed
 
-    def quarantine(self, held: Held, reason: str) -> None:
-        """Put an instance where nothing deletes it; its open deliveries are held."""
-        self._custody(held.seq, held.state, CustodyEvent.ROT_FOUND, reason)
+    def quarantine(self, held: Held, reason: str) -> bool:
+        """Put an instance where nothing deletes it; its open deliveries are held. Returns False when it is there
+        already, or was given up since `held` was read."""
+        state = self._state(held.seq)
+        if state not in (Custody.IN_CUSTODY, Custody.RELEASED):
+            return False
+        self._custody(held.seq, state, CustodyEvent.ROT_FOUND, reason)
         self.count("quarantined")
         self._db.execute(
             "UPDATE delivery SET state = ?, reason = ? WHERE seq = ? AND state NOT IN (?, ?)",
             (Delivery.HELD, reason, held.seq, Delivery.SENT, Delivery.CONFIRMED),
         )
+        return True
+
+    def _state(self, seq: int) -> Custody | None:
+        row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
+        return Custody(row["state"]) if row else None
 
     def restart_deliveries(self) -> int:
         """Put what was being sent when the process ended back into the queue; return how many."""
@@ -283,10 +292,15 @@ class Ledger:
             self._delivery(row["seq"], row["destination"], DeliveryEvent.RESTARTED)
         return len(rows)
 
-    def retire(self, seqs: Sequence[int]) -> None:
-        """Mark released instances as retired; their files may go after this is durable."""
-        for seq in seqs:
+    def retire(self, seqs: Sequence[int]) -> list[int]:
+        """Mark those that are released still as retired, and return them; their files may go after this is durable.
+
+        Since they were chosen, one may have come again and be required by another destination, or be found rotten.
+        """
+        retired = [seq for seq in seqs if self._state(seq) is Custody.RELEASED]
+        for seq in retired:
             self._custody(seq, Custody.RELEASED, CustodyEvent.RETENTION_OVER)
+        return retired
 
     def forget(self, seqs: Sequence[int]) -> None:
         """Drop the rows of retired instances whose files are gone; the sums keep counting them."""

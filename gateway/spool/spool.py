@@ -147,9 +147,9 @@ class Spool:
         at = time.time() + delay_s
         return self.committer.change_soon(lambda ledger: ledger.record(claim.held.seq, claim.destination, verdict, at))
 
-    def quarantine(self, held: Held, reason: str) -> None:
-        """Put a rotten instance aside; raises SpoolError."""
-        self.committer.change(lambda ledger: ledger.quarantine(held, reason))
+    def quarantine(self, held: Held, reason: str) -> bool:
+        """Put a rotten instance aside; False when it is no longer ours to put. Raises SpoolError."""
+        return self.committer.change(lambda ledger: ledger.quarantine(held, reason))
 
     def change(self, apply: Callable[[Ledger], int]) -> int:
         """Do an operator's change to the ledger."""
@@ -157,15 +157,20 @@ class Spool:
         self.hint()
         return result
 
-    def retire(self, helds: list[Held]) -> None:
-        """Give up the files of released instances: marked durably first, then removed, then forgotten."""
+    def retire(self, helds: list[Held]) -> int:
+        """Give up the files of released instances: marked durably first, then removed, then forgotten.
+
+        Returns how many: what is no longer released is left alone. Raises SpoolError.
+        """
         seqs = [held.seq for held in helds]
-        self.committer.change(lambda ledger: ledger.retire(seqs))
+        retired = self.committer.change(lambda ledger: ledger.retire(seqs))
+        gone = set(retired)
         try:
-            remove_files(self.store, ((held.shelf, held.instance.object_id) for held in helds))
+            remove_files(self.store, ((held.shelf, held.instance.object_id) for held in helds if held.seq in gone))
         except OSError as error:
             raise SpoolError(f"retired files could not be removed: {error.strerror}") from error
-        self.committer.change(lambda ledger: ledger.forget(seqs))
+        self.committer.change(lambda ledger: ledger.forget(retired))
+        return len(retired)
 
     def close(self) -> None:
         """Close the ledger and let another process in; the committer must have ended."""
