@@ -5,6 +5,7 @@ These rules read the raw document, so that they speak even while the schema stil
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ def findings(raw: Raw, folder: Path) -> Iterator[Finding]:
     """Yield (key, sentence) for every contradiction; relative paths are looked up in `folder`."""
     yield from _names_used_twice(raw)
     yield from _unknown_destinations(raw)
+    yield from _missing_codecs(raw)
     yield from _ports_used_twice(raw)
     yield from _addresses(raw)
     yield from _files(raw, folder)
@@ -63,6 +65,12 @@ def _unknown_destinations(raw: Raw) -> Iterator[Finding]:
         for index, name in enumerate(names if isinstance(names, list) else []):
             if isinstance(name, str) and name not in known:
                 yield (*key, "to", index), f"no destination is called '{name}'{near(name, known)}"
+
+
+def _missing_codecs(raw: Raw) -> Iterator[Finding]:
+    for key, destination in _tables(raw, "destination"):
+        if destination.get("compression") == "htj2k" and importlib.util.find_spec("imagecodecs") is None:
+            yield (*key, "compression"), "htj2k takes an extra: pip install 'dicom-edge-gateway[htj2k]'"
 
 
 def _ports_used_twice(raw: Raw) -> Iterator[Finding]:

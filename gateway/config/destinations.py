@@ -35,6 +35,11 @@ class DestinationBase(Table):
         description="Lossless, proven frame by frame, and only for peers that take it; `auto`: whatever gets most "
         "through the line as it is measured, often nothing; `off`: as it came.",
     )
+    allow_decompress: bool = Field(
+        False,
+        description="A lossy image that the peer does not take may be sent decoded, marked as lossy for good; without "
+        "this it is held. Lossless ones may always be decoded, video never is.",
+    )
     retry_first_s: float = Field(2.0, gt=0, description="Upper end of the first retry's random delay.")
     retry_ceiling_s: float = Field(300.0, gt=0, description="Delays double up to this; retries never end.")
     failover_after_s: float = Field(

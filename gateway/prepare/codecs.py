@@ -9,8 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from gateway.model.transfer_syntax import HTJ2K_LOSSLESS, JPEG_2000_LOSSLESS, JPEG_LS_LOSSLESS, RLE_LOSSLESS
+from gateway.model.transfer_syntax import (
+    HTJ2K,
+    HTJ2K_LOSSLESS,
+    HTJ2K_LOSSLESS_RPCL,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    JPEG_BASELINE,
+    JPEG_EXTENDED,
+    JPEG_LOSSLESS,
+    JPEG_LOSSLESS_SV1,
+    JPEG_LS_LOSSLESS,
+    JPEG_LS_NEAR_LOSSLESS,
+    RLE_LOSSLESS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,10 @@ def _jpeg_ls_encode(frame: bytes, facts: PixelFacts) -> bytes:
 def _jpeg_ls_decode(stream: bytes, facts: PixelFacts) -> bytes:
     import jpeg_ls
 
-    return bytes(jpeg_ls.decode_pixel_data(stream)[0])
+    frame, said = jpeg_ls.decode_pixel_data(stream)
+    if facts.samples > 1 and said["interleave_mode"] == 0:  # others write one scan for each component
+        return to_pixels(bytes(frame), facts)
+    return bytes(frame)
 
 
 def _jpeg_2000_encode(frame: bytes, facts: PixelFacts) -> bytes:
@@ -128,7 +145,7 @@ def _rle_decode(stream: bytes, facts: PixelFacts) -> bytes:
     return to_pixels(planes, facts) if facts.samples > 1 else planes
 
 
-def _array(frame: bytes, facts: PixelFacts) -> object:
+def _array(frame: bytes, facts: PixelFacts) -> Any:
     import numpy as np
 
     shape = (facts.rows, facts.columns) + ((facts.samples,) if facts.samples > 1 else ())
@@ -141,16 +158,37 @@ def _htj2k_encode(frame: bytes, facts: PixelFacts) -> bytes:
     return bytes(imagecodecs.htj2k_encode(_array(frame, facts), reversible=True, rgb=False, planar=False))
 
 
-def _htj2k_decode(stream: bytes, facts: PixelFacts) -> bytes:
+def _jpeg_lossless_decode(stream: bytes, facts: PixelFacts) -> bytes:
+    """The components as they are: to convert YCbCr would round."""
     import imagecodecs
 
-    return bytes(imagecodecs.htj2k_decode(stream).tobytes())
+    as_it_is = "GRAYSCALE" if facts.samples == 1 else "RGB"
+    return bytes(imagecodecs.jpeg8_decode(stream, colorspace=as_it_is, outcolorspace=as_it_is).tobytes())
+
+
+def _jpeg_decode(stream: bytes, facts: PixelFacts) -> bytes:
+    """Photometric Interpretation says what the components are, and YCbCr comes back as RGB, as by DCMTK."""
+    import imagecodecs
+
+    if not facts.photometric.startswith("YBR"):
+        return _jpeg_lossless_decode(stream, facts)
+    return bytes(imagecodecs.jpeg8_decode(stream, colorspace="YCBCR", outcolorspace="RGB").tobytes())
 
 
 CODECS: dict[str, Codec] = {
     JPEG_LS_LOSSLESS: Codec(_jpeg_ls_encode, _jpeg_ls_decode),
     JPEG_2000_LOSSLESS: Codec(_jpeg_2000_encode, _jpeg_2000_decode),
     RLE_LOSSLESS: Codec(_rle_encode, _rle_decode),
-    HTJ2K_LOSSLESS: Codec(_htj2k_encode, _htj2k_decode),
+    # OpenJPH encodes and OpenJPEG decodes: the proof is another implementation's, and needs no extra.
+    HTJ2K_LOSSLESS: Codec(_htj2k_encode, _jpeg_2000_decode),
 }
-"""By Transfer Syntax UID. HTJ2K needs the extra `htj2k`."""
+"""By Transfer Syntax UID. To encode HTJ2K takes the extra `htj2k`."""
+
+DECODERS: dict[str, Code] = {
+    **{syntax: codec.decode for syntax, codec in CODECS.items()},
+    JPEG_LS_NEAR_LOSSLESS: _jpeg_ls_decode,
+    **dict.fromkeys((JPEG_2000, HTJ2K_LOSSLESS_RPCL, HTJ2K), _jpeg_2000_decode),
+    **dict.fromkeys((JPEG_BASELINE, JPEG_EXTENDED), _jpeg_decode),
+    **dict.fromkeys((JPEG_LOSSLESS, JPEG_LOSSLESS_SV1), _jpeg_lossless_decode),
+}
+"""By Transfer Syntax UID. JPEG takes the extra `jpeg`."""

@@ -6,7 +6,7 @@ The walk is iterative and bounded: values are stepped over by their lengths, nes
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,10 +14,23 @@ from gateway.dicom.part10 import ITEM, ITEM_END, LONG_VRS, MAX_DEPTH, SEQUENCE_E
 from gateway.model.errors import PrepareError
 from gateway.prepare.codecs import PixelFacts
 
-PIXEL_DATA, PIXEL_GROUP_LENGTH, PLANAR_CONFIGURATION = 0x7FE00010, 0x7FE00000, 0x00280006
+PIXEL_DATA, PLANAR_CONFIGURATION = 0x7FE00010, 0x00280006
+PHOTOMETRIC_INTERPRETATION, IMAGE_GROUP_LENGTH = 0x00280004, 0x00280000
+LOSSY_COMPRESSION, LOSSY_RATIO, LOSSY_METHOD = 0x00282110, 0x00282112, 0x00282114
+PIXEL_TABLES = (0x7FE00000, 0x7FE00001, 0x7FE00002)
+"""Group length, Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8): wrong when the pixels are coded anew."""
+_WATCHED = frozenset(
+    (
+        *(IMAGE_GROUP_LENGTH, PHOTOMETRIC_INTERPRETATION, PLANAR_CONFIGURATION),
+        *(LOSSY_COMPRESSION, LOSSY_RATIO, LOSSY_METHOD),
+        *(*PIXEL_TABLES, PIXEL_DATA),
+    )
+)
 MAX_FRAMES = 1 << 20
+MAX_FRAME_BYTES = 256 << 20
+"""A worker holds a frame a few times over, and has 1 GiB; larger frames are passed on."""
 _US = {0x00280002: "samples", 0x00280010: "rows", 0x00280011: "columns", 0x00280100: "bits", 0x00280103: "signed"}
-_TEXT = {0x00280004: "photometric", 0x00280008: "frames"}
+_TEXT = {0x00280004: "photometric", 0x00280008: "frames", 0x00282110: "lossy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +107,27 @@ class PixelPlace:
 
     facts: PixelFacts
     data: Element
-    planar: Element | None
-    group_length: Element | None
+    beside: Mapping[int, Element]
+    """By tag, what stands before Pixel Data and may have to change with it."""
+    lossy: str
+    """Lossy Image Compression (0028,2110); "" when it is not there."""
+    lossy_at: int
+    """Where the first element behind (0028,2114) begins."""
 
 
 def find_pixels(file: BinaryIO) -> PixelPlace:
     """Find Pixel Data; raises PrepareError when there is none, twice, or its description is not whole."""
-    found: dict[str, int | str] = {"frames": 1, "planar": 0}
+    found: dict[str, int | str] = {"frames": 1, "planar": 0, "lossy": ""}
     places: dict[int, Element] = {}
+    lossy_at = None
     for element in elements(file):
-        if element.tag in (PIXEL_DATA, PIXEL_GROUP_LENGTH, PLANAR_CONFIGURATION):
+        if lossy_at is None and element.tag > LOSSY_METHOD:
+            lossy_at = element.head_at
+        if element.tag in _WATCHED:
             if element.tag in places:
                 raise PrepareError("an element is there twice")
+            if element.length == UNDEFINED and element.tag != PIXEL_DATA:
+                raise PrepareError("an attribute of the pixels has no length")
             places[element.tag] = element
         if element.tag in _US or element.tag == PLANAR_CONFIGURATION:
             value = file.read(element.length)
@@ -114,7 +136,7 @@ def find_pixels(file: BinaryIO) -> PixelPlace:
             found[_US.get(element.tag, "planar")] = struct.unpack("<H", value)[0]
         elif element.tag in _TEXT and element.length <= 64:
             found[_TEXT[element.tag]] = file.read(element.length).decode("latin-1").strip(" \0")
-    if PIXEL_DATA not in places:
+    if PIXEL_DATA not in places or lossy_at is None:
         raise PrepareError("there is no Pixel Data")
     try:
         facts = PixelFacts(
@@ -129,19 +151,33 @@ def find_pixels(file: BinaryIO) -> PixelPlace:
         )
     except (KeyError, ValueError) as error:
         raise PrepareError("the description of the pixels is not whole") from error
-    return PixelPlace(facts, places[PIXEL_DATA], places.get(PLANAR_CONFIGURATION), places.get(PIXEL_GROUP_LENGTH))
+    data = places.pop(PIXEL_DATA)
+    beside = {tag: element for tag, element in places.items() if element.head_at < data.head_at}
+    return PixelPlace(facts, data, beside, str(found["lossy"]), lossy_at)
 
 
 SINGLE = frozenset(("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"))
 COLOUR = frozenset(("RGB", "YBR_FULL"))
 
 
-def why_not_exact(facts: PixelFacts) -> str | None:
-    """Return why these pixels are not coded but passed on as they are; None when they can be exact."""
+def why_not_coded(facts: PixelFacts) -> str | None:
+    """Return why no codec works on pixels of this form, in either direction; None when one may."""
     if facts.bits not in (8, 16):
         return f"Bits Allocated {facts.bits}"
-    if facts.photometric not in {1: SINGLE, 3: COLOUR}.get(facts.samples, ()):
-        return f"{facts.samples} samples of {facts.photometric or 'unknown colour'}"
     if not (facts.rows and facts.columns and 0 < facts.frames <= MAX_FRAMES):
         return "an image without pixels"
+    if facts.frame_bytes > MAX_FRAME_BYTES:
+        return "the frames are too large"
     return None
+
+
+def why_not_exact(facts: PixelFacts) -> str | None:
+    """Return why these pixels are not encoded but passed on as they are; None when they can be exact."""
+    if facts.photometric not in {1: SINGLE, 3: COLOUR}.get(facts.samples, ()):
+        return colour_of(facts)
+    return why_not_coded(facts)
+
+
+def colour_of(facts: PixelFacts) -> str:
+    """Say what the samples are."""
+    return f"{facts.samples} samples of {facts.photometric or 'unknown colour'}"

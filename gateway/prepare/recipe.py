@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE, LOSSLESS, NATIVE
+from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE, LOSSLESS, LOSSY_METHODS, NATIVE
 
 PREFERENCE = (EXPLICIT_LE, IMPLICIT_LE)
 """Explicit first: it keeps the VR of private elements."""
@@ -21,13 +21,11 @@ class Rendition:
     length: int
 
 
-def target_syntax(source: str, accepted: frozenset[str]) -> str | None:
-    """Return the Transfer Syntax to re-encode into; None when no exact way leads to what the peer takes.
+def target_syntax(source: str, accepted: frozenset[str], *, allow_decompress: bool = False) -> str | None:
+    """Return the Transfer Syntax to re-encode into; None when no permitted way leads to what the peer takes.
 
-    Pixels that a lossless syntax encapsulates are decoded to Explicit VR only; lossy ones are never decoded.
+    What a lossless syntax encapsulates may be decoded, a lossy image only with `allow_decompress`, video never.
     """
-    if source in LOSSLESS:
-        return EXPLICIT_LE if EXPLICIT_LE in accepted else None
-    if source not in NATIVE:
+    if source not in NATIVE | LOSSLESS and not (allow_decompress and source in LOSSY_METHODS):
         return None
     return next((syntax for syntax in PREFERENCE if syntax in accepted and syntax != source), None)

@@ -179,7 +179,7 @@ def _inflate(source: BinaryIO, target: BinaryIO) -> None:
 
 def reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
     """Write the data set at `offset` of `path` to `out`; return (SHA-256, bytes). Raises PrepareError."""
-    inflated = out.with_suffix(".inflated")
+    inflated = out.with_name(f"{out.name}.inflated")
     try:
         with open(path, "rb") as source, open(out, "wb") as target:
             source.seek(offset)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import multiprocessing
-import resource
-import signal
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from uuid import uuid4
 
 from gateway.dicom.part10 import read_meta
 from gateway.model.errors import CustodyRot, PrepareError
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
+from gateway.prepare.pool import WorkerLost, WorkerPool
 from gateway.prepare.recipe import Rendition, target_syntax
+from gateway.prepare.strikes import Attempt, Strikes
 from gateway.spool.rows import Held
 
 log = logging.getLogger("gateway.prepare")
 
 WORKERS = 2
-MEMORY_BYTES = 1 << 30
-DEADLINE_S = 600.0
-_PR_SET_PDEATHSIG = 1
+FLOOR_S = 60.0
+SLOWEST_BYTES_PER_S = 1e6
+"""A worker may take `FLOOR_S` and the time that its object would take at this rate, of processor time."""
+DEADLINE_FACTOR = 3.0
+"""So much longer by the clock: it comes last in the queue for the processor."""
 
 
-def _confine() -> None:
-    """Limit this worker; it dies with its parent, and leaves Ctrl-C to it."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _no_beat() -> None:
+    """For who is not watched."""
 
 
 def _transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int, float]:
@@ -52,54 +45,74 @@ class Renderer:
     def __init__(self, folder: Path, path_of: Callable[[Held], Path]) -> None:
         self._folder = folder
         self._path_of = path_of
-        self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool = WorkerPool(WORKERS)
+        self._strikes = Strikes()
         self.rates: dict[str, CodecRate] = dict(FIRST_GUESS)
         """By Transfer Syntax UID: what a worker does in this box, with the objects that come here."""
-        self.workers_lost = 0
 
-    def _workers(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                context = multiprocessing.get_context("forkserver")
-                self._pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_confine)
-            return self._pool
+    @property
+    def workers_lost(self) -> int:
+        """How many workers died or had to be ended."""
+        return self._pool.lost
 
-    def render(self, held: Held, accepted: frozenset[str]) -> Rendition | None:
-        """Make the instance in one of the accepted Transfer Syntaxes; None when none serves; raises PrepareError."""
-        target = target_syntax(held.instance.transfer_syntax_uid, accepted)
-        return None if target is None else self.render_in(held, target)
+    def render(
+        self,
+        held: Held,
+        accepted: frozenset[str],
+        beat: Callable[[], None] = _no_beat,
+        *,
+        allow_decompress: bool = False,
+    ) -> Rendition | None:
+        """Make the instance in one of the accepted Transfer Syntaxes; None when none serves; raises PrepareError.
 
-    def render_in(self, held: Held, target: str) -> Rendition:
+        `allow_decompress`: pixels that were compressed with loss may be decoded.
+        """
+        target = target_syntax(held.instance.transfer_syntax_uid, accepted, allow_decompress=allow_decompress)
+        return None if target is None else self.render_in(held, target, beat)
+
+    def render_in(self, held: Held, target: str, beat: Callable[[], None] = _no_beat) -> Rendition:
         """Make the instance in the Transfer Syntax `target`; raises PrepareError when that cannot be done exactly."""
         path, source = self._path_of(held), held.instance.transfer_syntax_uid
         out = self._folder / f"{held.instance.object_id}.{uuid4().hex[:8]}"
+        attempt = Attempt(held.instance.object_id, held.instance.sop_class_uid, source, target)
+        why_not = self._strikes.why_not(attempt, time.monotonic())
+        if why_not is not None:
+            raise PrepareError(why_not)
         try:
             with open(path, "rb") as file:
                 offset = read_meta(file).dataset_offset
         except (OSError, ValueError) as error:
             raise CustodyRot("the object cannot be read") from error
-        workers = self._workers()
+        cpu_s = FLOOR_S + held.instance.length / SLOWEST_BYTES_PER_S
         try:
-            future = workers.submit(_transcode, path, offset, source, target, out)
-            sha256, length, seconds = future.result(DEADLINE_S)
+            sha256, length, seconds = self._pool.run(
+                _transcode,
+                *(path, offset, source, target, out),
+                cpu_s=cpu_s,
+                deadline_s=DEADLINE_FACTOR * cpu_s,
+                beat=beat,
+            )
         except PrepareError:
-            out.unlink(missing_ok=True)
+            self._clear(out)
+            self._strikes.refused(attempt)
             raise
-        except (BrokenProcessPool, TimeoutError, MemoryError, RuntimeError, ValueError) as error:
-            self.close()
-            out.unlink(missing_ok=True)
-            self.workers_lost += 1
-            log.error("worker_lost object=%s reason=%s", held.instance.object_id, type(error).__name__)
-            raise PrepareError("the worker did not finish") from error
+        except WorkerLost as lost:
+            self._clear(out)
+            self._strikes.lost(attempt, time.monotonic())
+            log.error("worker_lost object=%s reason=%r", held.instance.object_id, str(lost))
+            raise PrepareError("the worker did not finish") from lost
+        self._strikes.made(attempt)
         rate = self.rates.get(target)
         if rate is not None:
             self.rates[target] = rate.after(held.instance.length, length, seconds)
         return Rendition(out, target, sha256, length)
 
+    @staticmethod
+    def _clear(out: Path) -> None:
+        """Remove what a worker left, also beside the rendition: one that was ended cleaned up nothing."""
+        for path in out.parent.glob(f"{out.name}*"):
+            path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """End the worker processes."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()

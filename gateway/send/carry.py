@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gateway.model.errors import PrepareError
+from gateway.model.transfer_syntax import LOSSY_METHODS
 from gateway.model.verdict import Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.prepare.worker import Renderer
@@ -22,11 +23,14 @@ log = logging.getLogger("gateway.send")
 class Carrier:
     """Carries instances to one destination, by whichever of its couriers."""
 
-    def __init__(self, name: str, spool: Spool, renderer: Renderer, shaper: Shaper) -> None:
+    def __init__(
+        self, name: str, spool: Spool, renderer: Renderer, shaper: Shaper, *, allow_decompress: bool = False
+    ) -> None:
         self._name = name
         self._spool = spool
         self._renderer = renderer
         self._shaper = shaper
+        self._allow_decompress = allow_decompress
 
     def carry(
         self, courier: Courier, claim: Claim, offers: Sequence[tuple[str, str]], beat: Callable[[], None]
@@ -94,7 +98,7 @@ class Carrier:
         """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
         try:
             self._prove(held, beat)
-            rendition = self._renderer.render_in(held, target)
+            rendition = self._renderer.render_in(held, target, beat)
         except PrepareError as error:
             self._shaper.passed_on += 1
             log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self._name, error.detail)
@@ -129,7 +133,11 @@ class Carrier:
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
         try:
             self._prove(held, beat)
-            rendition = self._renderer.render(held, accepted)
+            rendition = self._renderer.render(held, accepted, beat, allow_decompress=self._allow_decompress)
         except PrepareError as error:
             return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
-        return refusal if rendition is None else self._carry_made(courier, held, rendition, beat)
+        if rendition is not None:
+            return self._carry_made(courier, held, rendition, beat)
+        if held.instance.transfer_syntax_uid in LOSSY_METHODS and not self._allow_decompress:
+            return replace(refusal, text=f"{refusal.text}; lossy pixels are decoded only with allow_decompress")
+        return refusal

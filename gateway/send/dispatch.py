@@ -83,7 +83,7 @@ class Lane:
         self._stand_ins = stand_ins
         self._diverted_at = 0.0
         self.shaper = Shaper(settings.compression, renderer.rates)
-        self._carrier = Carrier(settings.name, spool, renderer, self.shaper)
+        self._carrier = Carrier(settings.name, spool, renderer, self.shaper, allow_decompress=settings.allow_decompress)
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
         self._ready: deque[Claim] = deque()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
 from pathlib import Path
 
+import openjpeg
 import pydicom
 import pytest
+from pydicom.encaps import generate_frames
+from pynetdicom import AE, evt
 
-JPEG_LS, EXPLICIT = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.1"
+JPEG_LS, HTJ2K, EXPLICIT = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.1"
 
 
 def send(port, *files, options=("-xi",)):
@@ -91,6 +95,70 @@ def test_an_archive_without_the_codec_gets_native_from_a_lossless_object(
     assert wait_until(box.delivered_all), box.log()
     (arrived,) = archive.folder.iterdir()
     assert pydicom.dcmread(arrived).PixelData == pydicom.dcmread(ct_files[0]).PixelData
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_an_archive_that_takes_native_only_gets_a_lossy_image_decoded_if_that_is_allowed(
+    make_box, make_archive, dimse, ct_files, tmp_path, wait_until, allowed
+):
+    lossy, native = tmp_path / "lossy.dcm", tmp_path / "native.dcm"
+    subprocess.run(["dcmcjpeg", "+ee", str(ct_files[0]), str(lossy)], check=True)
+    subprocess.run(["dcmdjpeg", str(lossy), str(native)], check=True)
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port, more="allow_decompress = true" if allowed else "")).start()
+    send(box.port, lossy, options=("-xx",))
+    if allowed:
+        assert wait_until(box.delivered_all), box.log()
+        (arrived,) = map(pydicom.dcmread, archive.folder.iterdir())
+        assert arrived.PixelData == pydicom.dcmread(native).PixelData
+        assert arrived.LossyImageCompression == "01"
+        assert arrived.SOPInstanceUID == pydicom.dcmread(lossy).SOPInstanceUID
+    else:
+        assert wait_until(lambda: box.ask("status")["destinations"]["pacs"]["held"] == 1), box.log()
+        assert list(archive.folder.iterdir()) == []
+        assert "allow_decompress" in str(box.ask("queue_show", object=box.ask("queue_list")[0]["object_id"]))
+
+
+def test_an_archive_that_takes_implicit_vr_only_gets_a_lossless_image_in_it(
+    make_box, make_archive, dimse, ct_files, tmp_path, wait_until
+):
+    """Every archive takes Implicit VR Little Endian (PS3.5 10.1), some nothing else."""
+    coded = tmp_path / "coded.dcm"
+    subprocess.run(["dcmcjpeg", "+e1", str(ct_files[0]), str(coded)], check=True)
+    archive = make_archive("+xi").start()
+    box = make_box(dimse(archive.port)).start()
+    send(box.port, coded, options=("-xs",))
+    assert wait_until(box.delivered_all), box.log()
+    (arrived,) = map(pydicom.dcmread, archive.folder.iterdir())
+    assert arrived.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
+    assert arrived.PixelData == pydicom.dcmread(ct_files[0]).PixelData
+
+
+def test_a_peer_that_takes_htj2k_gets_it(make_box, dimse, ct_files, wait_until):
+    arrived = []
+
+    def keep(event):
+        arrived.append((event.context.transfer_syntax, event.request.DataSet.getvalue()))
+        return 0x0000
+
+    archive = AE("ANY")
+    archive.add_supported_context("1.2.840.10008.5.1.4.1.1.2", [EXPLICIT, "1.2.840.10008.1.2", HTJ2K])
+    archive.add_supported_context("1.2.840.10008.1.1")
+    server = archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    try:
+        more = 'compression = "htj2k"\nassociations = 1'
+        box = make_box(dimse(server.socket.getsockname()[1], more=more)).start()
+        send(box.port, *ct_files[:4], options=("-xe",))
+        assert wait_until(box.delivered_all), box.log()
+    finally:
+        server.shutdown()
+    originals = {str(d.SOPInstanceUID): d.PixelData for d in map(pydicom.dcmread, ct_files)}
+    coded = [data for syntax, data in arrived if syntax == HTJ2K]
+    assert len(arrived) == 4 and len(coded) == 3  # the first taught us what it takes
+    for data in coded:
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True)  # without meta: Explicit VR is found by looking
+        (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+        assert bytes(openjpeg.decode_pixel_data(stream, version=2)) == originals[str(dataset.SOPInstanceUID)]
 
 
 def test_a_rotten_object_is_not_made_good_by_compressing_it(make_box, make_archive, dimse, ct_files, wait_until):
