@@ -18,7 +18,7 @@ from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
 from gateway.config.destinations import DestinationSettings
 from gateway.config.load import load
-from gateway.config.schema import ListenerSettings, Settings
+from gateway.config.schema import ListenerSettings, Settings, SpoolSettings
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.listener import Listener
 from gateway.identity.tls import server_context
@@ -91,7 +91,7 @@ class Gateway:
         room("spool", self.spool.committer.run)
         for destination in self.settings.destination:
             self._open_lane(destination)
-        room("retire", lambda stop, beat: sweeper.run(self.spool, self._retention_days, stop, beat))
+        room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
         room("control", self._control.run)
         for folder in self.settings.folder:
             room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
@@ -112,8 +112,8 @@ class Gateway:
         lanes = self.lanes.copy()
         return {other for group in groups for other in group if other in lanes and not lanes[other].health.ill}
 
-    def _retention_days(self) -> float:
-        return self.settings.spool.retention_days
+    def _spool_settings(self) -> SpoolSettings:
+        return self.settings.spool
 
     def _open_lane(self, destination: DestinationSettings) -> None:
         calling = self.settings.gateway.ae_title

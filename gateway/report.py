@@ -9,27 +9,27 @@ from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.spool.capacity import Capacity
 from gateway.spool.ledger_reader import LedgerReader
+from gateway.spool.rows import Sums
 
 MAX_ROWS = 100_000
 
 
-def sums_agree(counters: Mapping[str, int], custody: Mapping[Custody, tuple[int, int]]) -> bool:
+def sums_agree(sums: Sums) -> bool:
     """True when accepted = held + released + quarantined + retired (contract D12): loss would be seen here."""
-    present = sum(custody.get(state, (0, 0))[0] for state in Custody)
-    return counters.get("accepted", 0) == present + counters.get("retired", 0)
+    present = sum(count for count, _ in sums.custody.values())
+    return sums.counters.get("accepted", 0) == present + sums.counters.get("retired", 0)
 
 
 def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
     """Return counts per state and destination, room on the disk, and whether the sums agree."""
-    counters, custody = reader.counters(), reader.custody_counts()
-    deliveries = reader.delivery_counts()
-    empty = (0, 0)
+    sums = reader.sums()
+    counters, custody, empty = sums.counters, sums.custody, (0, 0)
     destinations: dict[str, dict[str, Any]] = {
         name: {
             **{state.value: counts.get(state, 0) for state in Delivery},
             "oldest_waiting_since": reader.oldest_waiting(name),
         }
-        for name, counts in deliveries.items()
+        for name, counts in sums.deliveries.items()
     }
     return {
         "running": False,
@@ -44,7 +44,7 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         "alarms": {
             name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)
         },
-        "sums_agree": sums_agree(counters, custody),
+        "sums_agree": sums_agree(sums),
         "destinations": destinations,
         "disk": {
             "room": capacity.room.value,

@@ -21,7 +21,9 @@ from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+STORED = "stored"
+"""Evidence of a delivery: the peer's success status, and no more than that."""
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
@@ -146,15 +148,18 @@ class Ledger:
 
         Where one of a failover group has it already, no other gets it.
         """
-        added = 0
+        added = False
         for name, way in ways.items():
             if way.instead and self._any_has(seq, way.instead):
                 continue
-            added += self._db.execute(
+            new = self._db.execute(
                 "INSERT OR IGNORE INTO delivery (seq, destination, state, priority, recipe, quiet_s, instead) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (seq, name, Delivery.QUEUED, way.priority, " ".join(way.recipe), way.quiet_s, " ".join(way.instead)),
             ).rowcount
+            if new:
+                added = True
+                self.count(f"required:{name}")
         if added and state is Custody.RELEASED:
             self._custody(seq, state, CustodyEvent.REQUIRED_AGAIN)
 
@@ -179,10 +184,12 @@ class Ledger:
                 continue
             seq, moved = row["seq"], moved + 1
             self._delivery(seq, destination, DeliveryEvent.REROUTED, f"to {target}")
+            self.count(f"required:{destination}", -1)
             if self._any_has(seq, [target]):
                 self._db.execute("DELETE FROM delivery WHERE seq = ? AND destination = ?", (seq, destination))
                 self._release_if_done(seq)
                 continue
+            self.count(f"required:{target}")
             self._db.execute(
                 "UPDATE delivery SET destination = ?, attempts = 0, next_attempt_at = 0, code = 0, reason = '' "
                 "WHERE seq = ? AND destination = ?",
@@ -233,7 +240,7 @@ class Ledger:
         )
         self._delivery(seq, destination, DeliveryEvent(verdict.outcome.value), verdict.text)
         if verdict.outcome is Outcome.ACCEPTED:
-            self._delivery(seq, destination, DeliveryEvent.EVIDENCED, "stored")
+            self._delivery(seq, destination, DeliveryEvent.EVIDENCED, STORED)
             self._release_if_done(seq)
 
     def _release_if_done(self, seq: int) -> None:
@@ -243,6 +250,12 @@ class Ledger:
         row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
         if not open_rows and row["state"] == Custody.IN_CUSTODY:
             self._custody(seq, Custody.IN_CUSTODY, CustodyEvent.CONFIRMED_BY_ALL)
+            self._db.execute(
+                "UPDATE instance SET released_at = ?, proven = NOT EXISTS (SELECT 1 FROM delivery "
+                "WHERE delivery.seq = instance.seq AND NOT EXISTS (SELECT 1 FROM history WHERE seq = delivery.seq "
+                "AND destination = delivery.destination AND event = ? AND detail != ?)) WHERE seq = ?",
+                (time.time(), DeliveryEvent.EVIDENCED, STORED, seq),
+            )
 
     def operate(self, seqs: Sequence[int], destination: str | None, event: DeliveryEvent) -> int:
         """Apply an operator's event to the deliveries that it can happen to; return how many."""
@@ -309,6 +322,13 @@ class Ledger:
                 self.count(f"retired:{row['destination']}")
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
+
+    def believe(self, now: float, plausible: float) -> None:
+        """Let the days of what was released before the clock was known begin now."""
+        self._db.execute(
+            "UPDATE instance SET released_at = ? WHERE state = ? AND proven IN (0, 1) AND released_at < ?",
+            (now, Custody.RELEASED, plausible),
+        )
 
     def unrouted(self) -> list[Held]:
         """Return instances in custody that no destination is queued for."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.model.lifecycle import Custody, Delivery
-from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
+from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
+from gateway.spool.rows import Claim, Held, Released, Sums, due, held_of, ledger_errors
 
 
 class LedgerReader:
@@ -35,21 +35,23 @@ class LedgerReader:
         with ledger_errors("reading"):
             return due(self._db, destination, limit, now, patience_s)
 
-    def counters(self) -> dict[str, int]:
-        """Return the counters that survive restarts."""
-        return {row["name"]: row["value"] for row in self._all("SELECT name, value FROM counter")}
-
-    def custody_counts(self) -> dict[Custody, tuple[int, int]]:
-        """Return per custody state (instances, bytes)."""
-        rows = self._all("SELECT state, count(*) AS n, sum(length) AS bytes FROM instance GROUP BY state")
-        return {Custody(row["state"]): (row["n"], row["bytes"]) for row in rows}
-
-    def delivery_counts(self) -> dict[str, dict[Delivery, int]]:
-        """Return per destination and delivery state the number of instances."""
-        counts: dict[str, dict[Delivery, int]] = {}
-        for row in self._all("SELECT destination, state, count(*) AS n FROM delivery GROUP BY destination, state"):
-            counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["n"]
-        return counts
+    def sums(self) -> Sums:
+        """Return what must add up. One statement, so that a change between two looks is never taken for a loss."""
+        counters: dict[str, int] = {}
+        custody: dict[Custody, tuple[int, int]] = {}
+        deliveries: dict[str, dict[Delivery, int]] = {}
+        for kind, name, state, count, size in self._all(
+            "SELECT 'counter', name, '', value, 0 FROM counter "
+            "UNION ALL SELECT 'custody', '', state, count(*), sum(length) FROM instance GROUP BY state "
+            "UNION ALL SELECT 'delivery', destination, state, count(*), 0 FROM delivery GROUP BY destination, state"
+        ):
+            if kind == "counter":
+                counters[name] = count
+            elif kind == "custody":
+                custody[Custody(state)] = (count, size)
+            else:
+                deliveries.setdefault(name, {})[Delivery(state)] = count
+        return Sums(counters, custody, deliveries)
 
     def unrouted_count(self) -> int:
         """Return how many instances in custody have no destination."""
@@ -101,11 +103,15 @@ class LedgerReader:
         marks = ", ".join("?" * len(states)) or "delivery.state"
         rows = self._all(
             "SELECT instance.seq, object_id, sha256, length, modality, received_at, instance.state AS custody, "
-            "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, reason "
+            "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, "
+            "CASE instance.state WHEN ? THEN (SELECT detail FROM history WHERE history.seq = instance.seq "
+            "AND event = ? ORDER BY id DESC LIMIT 1) ELSE reason END AS reason "
             "FROM instance LEFT JOIN delivery USING (seq) "
             f"WHERE (delivery.state IS NULL OR delivery.state IN ({marks})) "
             "AND ifnull(destination, '') = ifnull(?, ifnull(destination, '')) "
             "AND (? = 0 OR instance.state = ?) ORDER BY instance.seq LIMIT ?",
+            Custody.QUARANTINED,
+            CustodyEvent.ROT_FOUND,
             *states,
             destination,
             quarantined,
@@ -114,15 +120,17 @@ class LedgerReader:
         )
         return [dict(row) for row in rows]
 
-    def retirable(self, received_before: float, limit: int) -> list[Held]:
-        """Return released instances, oldest first, received before a moment."""
-        rows = self._all(
-            "SELECT * FROM instance WHERE state = ? AND received_at < ? ORDER BY seq LIMIT ?",
-            Custody.RELEASED,
-            received_before,
-            limit,
-        )
-        return [held_of(row) for row in rows]
+    def released(self, limit: int) -> list[Released]:
+        """Return up to `limit` instances that are proven and as many that are not, each those released first."""
+        rows = []
+        for proven in (False, True):
+            rows += self._all(
+                "SELECT * FROM instance WHERE state = ? AND proven = ? ORDER BY released_at, seq LIMIT ?",
+                Custody.RELEASED,
+                proven,
+                limit,
+            )
+        return [Released(held_of(row), row["released_at"], bool(row["proven"])) for row in rows]
 
     def seqs(self, states: Sequence[str], destination: str | None) -> list[int]:
         """Return the instances that have a delivery in one of `states` (to `destination`, if given)."""

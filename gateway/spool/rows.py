@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -44,6 +44,28 @@ class Receipt:
     """The same bytes were here already; no second copy was kept."""
     conflict: bool = False
     """The same UID is here with other bytes; both are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An instance that every destination has confirmed."""
+
+    held: Held
+    released_at: float
+    """When the last of them did, by the box's clock."""
+    proven: bool
+    """Every one of them gave more evidence than its success status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What must add up (contract D12), all of one moment."""
+
+    counters: Mapping[str, int]
+    custody: Mapping[Custody, tuple[int, int]]
+    """Instances and bytes."""
+    deliveries: Mapping[str, Mapping[Delivery, int]]
+    """By destination."""
 
 
 def held_of(row: sqlite3.Row) -> Held:

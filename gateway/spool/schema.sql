@@ -22,10 +22,13 @@ CREATE TABLE instance (
     received_at         REAL NOT NULL,                      -- for people only
     state               TEXT NOT NULL,                      -- model/lifecycle.py, Custody
     conflict            INTEGER NOT NULL DEFAULT 0,         -- another instance has this UID with other bytes
-    dimse_priority      INTEGER NOT NULL DEFAULT 0          -- (0000,0700) as the sender said it
+    dimse_priority      INTEGER NOT NULL DEFAULT 0,         -- (0000,0700) as the sender said it
+    released_at         REAL NOT NULL DEFAULT 0,            -- when the last destination confirmed
+    proven              INTEGER NOT NULL DEFAULT 0          -- every destination gave more than its success status
 );
 CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
 CREATE INDEX instance_state ON instance (state, seq);
+CREATE INDEX instance_released ON instance (state, proven, released_at);
 CREATE INDEX instance_study ON instance (study_uid, received_at);
 
 CREATE TABLE delivery (
@@ -60,4 +63,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

@@ -64,7 +64,7 @@ def test_rot_is_counted_once_and_a_retired_instance_is_not_rotten(spool):
     rotten = take(spool)
     assert spool.quarantine(rotten, "rot")
     assert not spool.quarantine(rotten, "rot")
-    assert spool.reader.counters()["quarantined"] == 1
+    assert spool.reader.sums().counters["quarantined"] == 1
     gone = released(spool)
     spool.retire([gone])
     assert not spool.quarantine(gone, "rot")

@@ -1,0 +1,44 @@
+"""What the box keeps, and for how long: retention, export, scrub, studies, receipts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def scan(box, *files):
+    return subprocess.run(
+        ["storescu", "127.0.0.1", str(box.port), *map(str, files)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TCP_NODELAY": "1"},
+    )
+
+
+def cli(box, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", "--config", str(box.config), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_full_disk_takes_confirmed_copies_before_their_days_and_nothing_else(
+    make_box, make_archive, dimse, ct_files, digest_of, wait_until
+):
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port)).start()
+    assert scan(box, *ct_files[:3]).returncode == 0
+    assert wait_until(box.delivered_all)
+    archive.stop()
+    assert scan(box, *ct_files[3:6]).returncode == 0
+    assert box.ask("status")["released"] == 3, "retention is seven days"
+    assert box.stop() == 0
+    box.config.write_text(box.config.read_text().replace("high_water_percent = 100", "high_water_percent = 0.001"))
+    box.start()
+    assert wait_until(lambda: box.ask("status")["retired"] == 3)
+    status = box.ask("status")
+    assert (status["held"], status["sums_agree"]) == (3, True)
+    assert set(box.shelf()) == {digest_of(path) for path in ct_files[3:6]}
+    assert "space_short" in box.log()
