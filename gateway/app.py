@@ -31,6 +31,7 @@ from gateway.route.facts import facts_of
 from gateway.route.rules import ways_of
 from gateway.send.couriers import COURIERS
 from gateway.send.dispatch import Lane
+from gateway.spool.audit import Audit
 from gateway.spool.spool import Spool
 from gateway.supervisor import Supervisor
 
@@ -92,6 +93,7 @@ class Gateway:
         for destination in self.settings.destination:
             self._open_lane(destination)
         room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
+        room("audit", Audit(self.spool.reader).run)
         room("control", self._control.run)
         for folder in self.settings.folder:
             room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
@@ -185,7 +187,8 @@ class Gateway:
     def stop(self) -> None:
         """End in order: doors first, the committer last, so that what was begun can still be written down."""
         deadline = time.monotonic() + STOP_S
-        for prefix, share in (("arrive", 0.6), ("send", 0.6), ("retire", 0.5), ("control", 0.5), ("reload", 0.5)):
+        shares = {"arrive": 0.6, "send": 0.6, "retire": 0.5, "audit": 0.5, "control": 0.5, "reload": 0.5}
+        for prefix, share in shares.items():
             self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
         for listener in self.listeners:
             listener.close()

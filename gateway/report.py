@@ -7,29 +7,27 @@ from typing import Any
 
 from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, Delivery
+from gateway.spool.audit import destination_agrees, destinations_of, faults, required_of
 from gateway.spool.capacity import Capacity
 from gateway.spool.ledger_reader import LedgerReader
-from gateway.spool.rows import Sums
 
 MAX_ROWS = 100_000
-
-
-def sums_agree(sums: Sums) -> bool:
-    """True when accepted = held + released + quarantined + retired (contract D12): loss would be seen here."""
-    present = sum(count for count, _ in sums.custody.values())
-    return sums.counters.get("accepted", 0) == present + sums.counters.get("retired", 0)
 
 
 def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
     """Return counts per state and destination, room on the disk, and whether the sums agree."""
     sums = reader.sums()
     counters, custody, empty = sums.counters, sums.custody, (0, 0)
+    disagreeing = faults(sums)
     destinations: dict[str, dict[str, Any]] = {
         name: {
-            **{state.value: counts.get(state, 0) for state in Delivery},
+            "accepted": required_of(sums, name),
+            **{state.value: sums.deliveries.get(name, {}).get(state, 0) for state in Delivery},
+            "retired": counters.get(f"retired:{name}", 0),
+            "sums_agree": destination_agrees(sums, name),
             "oldest_waiting_since": reader.oldest_waiting(name),
         }
-        for name, counts in sums.deliveries.items()
+        for name in destinations_of(sums)
     }
     return {
         "running": False,
@@ -42,9 +40,10 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         "duplicates": counters.get("duplicate", 0),
         "unrouted": reader.unrouted_count(),
         "alarms": {
-            name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)
+            **{name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)},
+            **({"sums_disagree": len(disagreeing)} if disagreeing else {}),
         },
-        "sums_agree": sums_agree(sums),
+        "sums_agree": not disagreeing,
         "destinations": destinations,
         "disk": {
             "room": capacity.room.value,

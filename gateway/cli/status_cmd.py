@@ -60,4 +60,6 @@ def _print(answer: dict[str, Any]) -> None:
     if answer.get("ledger_fault"):
         click.echo(f"ALARM ledger: {answer['ledger_fault']}")
     if not answer["sums_agree"]:
-        click.echo("ALARM sums: accepted is not what is held, released, quarantined and retired together")
+        wrong = [name for name, row in sorted(answer["destinations"].items()) if not row.get("sums_agree", True)]
+        where = f"; deliveries to {', '.join(wrong)}" if wrong else ""
+        click.echo(f"ALARM sums: accepted is not what is held, released, quarantined and retired together{where}")

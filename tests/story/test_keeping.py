@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -42,3 +43,19 @@ def test_a_full_disk_takes_confirmed_copies_before_their_days_and_nothing_else(
     assert (status["held"], status["sums_agree"]) == (3, True)
     assert set(box.shelf()) == {digest_of(path) for path in ct_files[3:6]}
     assert "space_short" in box.log()
+
+
+def test_a_delivery_that_vanished_from_the_ledger_is_an_alarm(make_box, dimse, port, ct_files, wait_until):
+    box = make_box(dimse(port()) + dimse(port(), "second")).start()
+    assert scan(box, *ct_files[:2]).returncode == 0
+    rows = box.ask("status")["destinations"]
+    assert [(rows[name]["accepted"], rows[name]["sums_agree"]) for name in ("pacs", "second")] == [(2, True)] * 2
+    assert box.stop() == 0
+    with sqlite3.connect(box.folder / "data" / "ledger.db") as db:
+        db.execute("DELETE FROM delivery WHERE destination = 'second' AND seq = 1")
+    box.start()
+    status = box.ask("status")
+    assert (status["sums_agree"], status["alarms"]["sums_disagree"]) == (False, 1)
+    assert [status["destinations"][name]["sums_agree"] for name in ("pacs", "second")] == [True, False]
+    assert "deliveries to second" in cli(box, "status").stdout
+    assert wait_until(lambda: "sums_disagree what='destination second'" in box.log())
