@@ -26,13 +26,7 @@ def _seqs(gateway: Gateway, request: Mapping[str, Any], states: list[Delivery]) 
     names = request.get("objects") or []
     if not names:
         return gateway.spool.reader.seqs(states, request.get("destination"))
-    found = []
-    for name in names:
-        held = gateway.spool.reader.get(str(name))
-        if len(held) != 1:
-            raise GatewayError(f"{len(held)} objects begin with '{name}'", hint="see `dicom-gateway queue list`")
-        found.append(held[0].seq)
-    return found
+    return [gateway.spool.reader.one(str(name)).seq for name in names]
 
 
 def _operate(gateway: Gateway, request: Mapping[str, Any], event: DeliveryEvent, states: list[Delivery]) -> int:

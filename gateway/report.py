@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.spool.audit import destination_agrees, destinations_of, faults, required_of
 from gateway.spool.capacity import Capacity
@@ -65,10 +64,7 @@ def delivery_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict
 
 def instance_page(reader: LedgerReader, prefix: str) -> dict[str, Any]:
     """Return all that is known of one instance; raises GatewayError unless exactly one id begins so."""
-    found = reader.get(prefix)
-    if len(found) != 1:
-        raise GatewayError(f"{len(found)} objects begin with '{prefix}'", hint="see `dicom-gateway queue list`")
-    held = found[0]
+    held = reader.one(prefix)
     instance = held.instance
     return {
         "object_id": instance.object_id,

@@ -10,9 +10,12 @@ import click
 
 from gateway.cli.context import echo_table, print_json
 from gateway.cli.local import ask_service, ledger_of, settings_of
-from gateway.model.errors import GatewayError, NotRunning
-from gateway.model.lifecycle import Delivery
+from gateway.model.errors import NotRunning
+from gateway.model.lifecycle import Custody, Delivery
 from gateway.report import delivery_rows, instance_page
+from gateway.spool.export import Selection, prepare_folder, select
+from gateway.spool.export import export as export_to
+from gateway.spool.store import Store
 
 Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -122,16 +125,50 @@ queue.add_command(_operation("queue_release", "Release held deliveries."))
 
 
 @queue.command()
-@click.argument("object_id")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("objects", nargs=-1)
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+@click.option("--destination", help="Only what this destination has not confirmed yet.")
+@click.option("--study", "study_uid", help="Only this Study Instance UID.")
+@click.option("--quarantined", is_flag=True, help="Only instances in quarantine.")
+@click.option("--all", "everything", is_flag=True, help="Everything that is here.")
+@Json
 @click.pass_context
-def export(ctx: click.Context, object_id: str, target: Path) -> None:
-    """Copy one instance to a new Part 10 file, verified on the way."""
-    settings = settings_of(ctx)
-    page = _look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
-    from gateway.spool.store import Store
+def export(
+    ctx: click.Context,
+    objects: tuple[str, ...],
+    folder: Path,
+    destination: str | None,
+    study_uid: str | None,
+    quarantined: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Copy instances to a folder as Part 10 files, with a manifest; works with or without the service.
 
-    if target.exists():
-        raise GatewayError(f"{target} is there already")
-    Store(settings.gateway.data_dir).export(page["shelf"], page["object_id"], page["sha256"], target)
-    click.echo(f"{page['object_id']} -> {target}")
+    Each is hashed on the way. Exit code 1 when one could not be copied, or is rotten and not in quarantine yet.
+    """
+    if not (objects or destination or study_uid or quarantined or everything):
+        raise click.UsageError("name objects, a destination or a study, or say --quarantined or --all")
+    settings = settings_of(ctx)
+    wanted = Selection(objects, destination, study_uid, quarantined)
+    count = {"exported": 0, "rotten": 0, "missing": 0}
+    trouble = False
+    with ledger_of(settings) as reader:
+        prepare_folder(folder)
+        store = Store(settings.gateway.data_dir)
+        for line in export_to(store, reader, select(reader, wanted), folder):
+            count["exported" if line["intact"] else "missing" if line["intact"] is None else "rotten"] += 1
+            if not line["intact"]:
+                trouble = trouble or line["intact"] is None or line["custody"] != Custody.QUARANTINED
+                if not as_json:
+                    click.echo(f"{line['object_id'][:12]}  {_fate(line)}  {line['reason']}", err=True)
+    if as_json:
+        print_json({"folder": str(folder), **count})
+    else:
+        click.echo(f"{count['exported']} intact, {count['rotten']} rotten, {count['missing']} missing -> {folder}")
+    if trouble or not any(count.values()):
+        ctx.exit(1)
+
+
+def _fate(line: dict[str, Any]) -> str:
+    return "no file to copy" if line["intact"] is None else "copied as it is, rotten"

@@ -258,10 +258,15 @@ class Ledger:
             )
 
     def operate(self, seqs: Sequence[int], destination: str | None, event: DeliveryEvent) -> int:
-        """Apply an operator's event to the deliveries that it can happen to; return how many."""
+        """Apply an operator's event to the deliveries that it can happen to; return how many.
+
+        What is in quarantine is not released: there is nothing to send.
+        """
         wanted = [state for state, ev in DELIVERY if ev is event]
         changed = 0
         for seq in seqs:
+            if event is DeliveryEvent.RELEASED_BY_OPERATOR and self._state(seq) is Custody.QUARANTINED:
+                continue
             rows = self._db.execute("SELECT destination, state FROM delivery WHERE seq = ?", (seq,)).fetchall()
             for row in rows:
                 if Delivery(row["state"]) in wanted and destination in (None, row["destination"]):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
 from gateway.spool.rows import Claim, Held, Released, Sums, due, held_of, ledger_errors
 
@@ -83,6 +84,14 @@ class LedgerReader:
         rows = self._all("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
         return [held_of(row) for row in rows]
 
+    def one(self, object_id_prefix: str) -> Held:
+        """Return the instance whose object id begins so; raises GatewayError unless there is exactly one."""
+        found = self.get(object_id_prefix)
+        if len(found) != 1:
+            hint = "see `dicom-gateway queue list`"
+            raise GatewayError(f"{len(found)} objects begin with '{object_id_prefix}'", hint=hint)
+        return found[0]
+
     def deliveries(self, seq: int) -> list[dict[str, Any]]:
         """Return an instance's deliveries as plain rows."""
         return [dict(row) for row in self._all("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
@@ -119,6 +128,27 @@ class LedgerReader:
             limit,
         )
         return [dict(row) for row in rows]
+
+    def page(
+        self, after: int, limit: int, destination: str | None, study_uid: str | None, *, quarantined: bool
+    ) -> list[Held]:
+        """Return instances that are here, oldest first, from the one after `after`: of one study, in quarantine, or
+        not yet confirmed by a destination, where that is asked for."""
+        rows = self._all(
+            "SELECT * FROM instance WHERE seq > ? AND state != ? AND study_uid = ifnull(?, study_uid) "
+            "AND (? = 0 OR state = ?) AND (? IS NULL OR EXISTS (SELECT 1 FROM delivery "
+            "WHERE delivery.seq = instance.seq AND destination = ? AND delivery.state != ?)) ORDER BY seq LIMIT ?",
+            after,
+            Custody.RETIRED,
+            study_uid,
+            quarantined,
+            Custody.QUARANTINED,
+            destination,
+            destination,
+            Delivery.CONFIRMED,
+            limit,
+        )
+        return [held_of(row) for row in rows]
 
     def released(self, limit: int) -> list[Released]:
         """Return up to `limit` instances that are proven and as many that are not, each those released first."""

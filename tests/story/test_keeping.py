@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+
+import pydicom
 
 
 def scan(box, *files):
@@ -59,3 +62,28 @@ def test_a_delivery_that_vanished_from_the_ledger_is_an_alarm(make_box, dimse, p
     assert [status["destinations"][name]["sums_agree"] for name in ("pacs", "second")] == [True, False]
     assert "deliveries to second" in cli(box, "status").stdout
     assert wait_until(lambda: "sums_disagree what='destination second'" in box.log())
+
+
+def test_what_waits_and_what_rots_can_be_carried_away_on_a_stick(make_box, dimse, port, ct_files, digest_of):
+    box = make_box(dimse(port(), more='compression = "off"')).start()
+    assert scan(box, *ct_files[:3]).returncode == 0
+    rotten = box.shelf()[digest_of(ct_files[0])]
+    rotten.write_bytes(rotten.read_bytes()[:-1] + b"!")
+    first, second, third = (box.folder / name for name in ("first", "second", "third"))
+    told = cli(box, "queue", "export", "--destination", "pacs", "--to", first, "--json")
+    assert (told.returncode, json.loads(told.stdout)["exported"], json.loads(told.stdout)["rotten"]) == (1, 2, 1)
+    assert {digest_of(path) for path in first.glob("*.dcm")} > {digest_of(path) for path in ct_files[1:3]}
+    lines = [json.loads(line) for line in (first / "manifest.jsonl").read_text().splitlines()]
+    assert [line["intact"] for line in lines] == [False, True, True]
+    patient = pydicom.dcmread(ct_files[0], stop_before_pixels=True)
+    for secret in (patient.PatientName, patient.PatientID):
+        assert str(secret) not in (first / "manifest.jsonl").read_text()
+
+    assert cli(box, "queue", "export", "--all", "--to", first).returncode == 1, "the folder is not empty"
+    assert cli(box, "queue", "export", "--to", second).returncode == 2, "nothing is named"
+    assert cli(box, "queue", "export", lines[1]["object_id"], "--to", second).returncode == 0
+    assert [digest_of(path) for path in second.glob("*.dcm")] == [digest_of(ct_files[1])]
+    assert cli(box, "queue", "export", "--study", "1.2.3.nowhere", "--to", third).returncode == 1
+    assert box.stop() == 0
+    assert cli(box, "queue", "export", "--study", patient.StudyInstanceUID, "--to", box.folder / "off").returncode == 1
+    assert len(list((box.folder / "off").glob("*.dcm"))) == 3
