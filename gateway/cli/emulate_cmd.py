@@ -50,6 +50,7 @@ def emulate() -> None:
 @click.option("-aet", "--aet", default="CT1", show_default=True, help="Our AE title.")
 @click.option("-aec", "--aec", default="EDGEGW", show_default=True, help="Called AE title.")
 @click.option("--rounds", default=1, show_default=True, help="Send again what was not acknowledged, so often.")
+@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Seconds to wait for an answer.")
 @click.option("--log", type=click.Path(path_type=Path), help="Append one JSON line per acknowledged instance.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per instance.")
 @click.pass_context
@@ -62,6 +63,7 @@ def ct(
     aet: str,
     aec: str,
     rounds: int,
+    timeout_s: float,
     log: Path | None,
     as_json: bool,
 ) -> None:
@@ -70,7 +72,7 @@ def ct(
     acknowledged = 0
     with ExitStack() as stack:
         file = stack.enter_context(open(log, "a")) if log else None
-        modality = Modality(host, port, aec, aet, file)
+        modality = Modality(host, port, aec, aet, file, timeout_s)
         bar = stack.enter_context(
             click.progressbar(length=studies * images, label="sending", hidden=as_json, file=sys.stderr)
         )

@@ -46,7 +46,17 @@ def wire_digest(dataset: Dataset) -> str:
 class Modality:
     """A C-STORE SCU that keeps trying until everything is acknowledged, or its patience ends."""
 
-    def __init__(self, host: str, port: int, called_ae_title: str, calling_ae_title: str, log: TextIO | None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        called_ae_title: str,
+        calling_ae_title: str,
+        log: TextIO | None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """`timeout_s`: an SCP that is silent for so long has not acknowledged."""
+        self._timeout_s = timeout_s
         self._place = (host, port)
         self._called = called_ae_title
         self._calling = calling_ae_title
@@ -70,7 +80,7 @@ class Modality:
         self, waiting: list[tuple[Dataset, str]], last: dict[str, Sent], told: Callable[[Sent], None]
     ) -> list[tuple[Dataset, str]]:
         entity = AE(ae_title=self._calling)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self._timeout_s
         for pair in {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d, _ in waiting}:
             entity.add_requested_context(*pair)
         association = entity.associate(*self._place, ae_title=self._called)

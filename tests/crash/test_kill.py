@@ -5,6 +5,7 @@ acknowledged is a subset of delivered and held, byte for byte (contract D1, D2).
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -139,12 +140,15 @@ def test_fifty_random_kills_under_load_lose_nothing(make_box, make_archive, dims
     log = tmp_path / "acknowledged.jsonl"
     over = threading.Event()
 
+    def size(path):
+        return path.stat().st_size if path.exists() else 0
+
     def scanner():
         seed = 100
         while not over.is_set():
             subprocess.run(
                 [sys.executable, "-m", "gateway", "emulate", "ct", "--to", f"127.0.0.1:{box.port}", "--images", "10",
-                 "--seed", str(seed), "--log", str(log)],
+                 "--seed", str(seed), "--timeout", "2", "--log", str(log)],
                 capture_output=True,
             )  # fmt: skip
             seed += 1
@@ -153,7 +157,10 @@ def test_fifty_random_kills_under_load_lose_nothing(make_box, make_archive, dims
     thread.start()
     luck = random.Random(1)
     try:
-        for _ in range(50):
+        for kill in range(50):
+            if kill % 5 == 0:  # so that a slow machine does not kill fifty gateways that have taken nothing yet
+                seen = size(log)
+                assert wait_until(lambda seen=seen: size(log) > seen, 30), box.ask("status")
             time.sleep(luck.uniform(0.05, 0.8))
             box.kill()
             box.start()
@@ -161,10 +168,8 @@ def test_fifty_random_kills_under_load_lose_nothing(make_box, make_archive, dims
         over.set()
         thread.join(60)
     assert wait_until(box.delivered_all, 60), box.ask("status")
-    import json
-
     promised = {(line["sop_instance_uid"], line["sha256"]) for line in map(json.loads, log.read_text().splitlines())}
-    assert len(promised) > 20
+    assert len(promised) >= 10
     held = set(box.shelf())
     assert {sha256 for _, sha256 in promised} <= held
     assert {sha256 for _, sha256 in promised} <= archive.digests()
