@@ -27,6 +27,7 @@ from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
 from gateway.retire import sweeper
+from gateway.retire.scrub import Scrub
 from gateway.route.facts import facts_of
 from gateway.route.rules import ways_of
 from gateway.send.couriers import COURIERS
@@ -93,6 +94,7 @@ class Gateway:
         for destination in self.settings.destination:
             self._open_lane(destination)
         room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
+        room("retire:scrub", Scrub(self.spool, self._spool_settings).run)
         room("audit", Audit(self.spool.reader).run)
         room("control", self._control.run)
         for folder in self.settings.folder:

@@ -11,6 +11,8 @@ from gateway.spool.capacity import Capacity
 from gateway.spool.ledger_reader import LedgerReader
 
 MAX_ROWS = 100_000
+ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "quarantined")
+"""Counters that are nothing to be proud of."""
 
 
 def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
@@ -39,17 +41,27 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         "duplicates": counters.get("duplicate", 0),
         "unrouted": reader.unrouted_count(),
         "alarms": {
-            **{name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)},
+            **{name: counters[name] for name in ALARMS if counters.get(name)},
             **({"sums_disagree": len(disagreeing)} if disagreeing else {}),
         },
         "sums_agree": not disagreeing,
         "destinations": destinations,
+        "scrub": scrub_page(reader),
         "disk": {
             "room": capacity.room.value,
             "free_bytes": capacity.free_bytes,
             "used_percent": round(capacity.used_percent, 1),
         },
     }
+
+
+def scrub_page(reader: LedgerReader) -> dict[str, Any]:
+    """Return when everything was last read again, and how far the present pass is, as of the last half minute."""
+    state, last = reader.scrub_state(), reader.last_seq()
+    if state is None:
+        return {"last_full_pass_at": None, "running": False, "percent": 0.0}
+    percent = 100.0 * (state.position or 0) / last if last else 0.0
+    return {"last_full_pass_at": state.finished_at, "running": state.running, "percent": round(percent, 1)}
 
 
 def delivery_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -36,6 +37,13 @@ def status(ctx: click.Context, as_json: bool) -> None:
         ctx.exit(NotRunning.exit_code)
 
 
+def _scrub_line(scrub: dict[str, Any]) -> str:
+    at = scrub["last_full_pass_at"]
+    last = "not yet" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+    now = f", {scrub['percent']:.0f} % of the next" if scrub["running"] else ""
+    return f"everything read again and compared: {last}{now}"
+
+
 def _print(answer: dict[str, Any]) -> None:
     if answer["running"]:
         ports = ", ".join(f"{row['port']} ({row['associations']} open)" for row in answer["listeners"])
@@ -48,6 +56,7 @@ def _print(answer: dict[str, Any]) -> None:
     )
     disk = answer["disk"]
     click.echo(f"disk {disk['used_percent']} % used, {disk['free_bytes'] / 1e9:.1f} GB free, room {disk['room']}")
+    click.echo(_scrub_line(answer["scrub"]))
     rows = []
     for name, row in sorted(answer["destinations"].items()):
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"

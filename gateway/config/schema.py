@@ -120,6 +120,7 @@ class SpoolSettings(Table):
         description="Confirmed objects go before their days are over when space is short, the oldest first; false: "
         "scanners are turned away instead. What is not confirmed never goes.",
     )
+    scrub_days: float = Field(7.0, gt=0, description="Every object is read again and its hash compared so often.")
 
 
 class Settings(Table):

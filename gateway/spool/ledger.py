@@ -19,7 +19,7 @@ from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
-from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
+from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
 SCHEMA_VERSION = 4
 STORED = "stored"
@@ -333,6 +333,13 @@ class Ledger:
         self._db.execute(
             "UPDATE instance SET released_at = ? WHERE state = ? AND proven IN (0, 1) AND released_at < ?",
             (now, Custody.RELEASED, plausible),
+        )
+
+    def save_scrub(self, state: ScrubState) -> None:
+        """Write down how far reading everything again has come."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO scrub (id, began_at, finished_at, position) VALUES (1, ?, ?, ?)",
+            (state.began_at, state.finished_at, state.position),
         )
 
     def unrouted(self) -> list[Held]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
-from gateway.spool.rows import Claim, Held, Released, Sums, due, held_of, ledger_errors
+from gateway.spool.rows import Claim, Held, Released, ScrubState, Sums, due, held_of, ledger_errors
 
 
 class LedgerReader:
@@ -161,6 +161,35 @@ class LedgerReader:
                 limit,
             )
         return [Released(held_of(row), row["released_at"], bool(row["proven"])) for row in rows]
+
+    def scrub_state(self) -> ScrubState | None:
+        """Return how far reading everything again has come; None: nobody has begun yet."""
+        rows = self._all("SELECT began_at, finished_at, position FROM scrub")
+        return ScrubState(*rows[0]) if rows else None
+
+    def last_seq(self) -> int:
+        """Return the number of the newest instance; 0 when there is none."""
+        return int(self._all("SELECT ifnull(max(seq), 0) AS seq FROM instance")[0]["seq"])
+
+    def kept_after(self, seq: int) -> Held | None:
+        """Return the first instance after `seq` that is in custody or released."""
+        rows = self._all(  # the + keeps SQLite from sorting all of a state to find the first
+            "SELECT * FROM instance WHERE seq > ? AND +state IN (?, ?) ORDER BY seq LIMIT 1",
+            seq,
+            Custody.IN_CUSTODY,
+            Custody.RELEASED,
+        )
+        return held_of(rows[0]) if rows else None
+
+    def kept_bytes_after(self, seq: int) -> int:
+        """Return what those instances take together."""
+        rows = self._all(
+            "SELECT ifnull(sum(length), 0) AS bytes FROM instance WHERE seq > ? AND +state IN (?, ?)",
+            seq,
+            Custody.IN_CUSTODY,
+            Custody.RELEASED,
+        )
+        return int(rows[0]["bytes"])
 
     def seqs(self, states: Sequence[str], destination: str | None) -> list[int]:
         """Return the instances that have a delivery in one of `states` (to `destination`, if given)."""

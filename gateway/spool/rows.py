@@ -68,6 +68,23 @@ class Sums:
     """By destination."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScrubState:
+    """How far reading everything again has come."""
+
+    began_at: float
+    """When the last pass began, by the box's clock; before the first, when the wait for it began."""
+    finished_at: float | None
+    """When the last full pass ended; None: there was none yet."""
+    position: int | None
+    """The last `seq` that was read; None between two passes."""
+
+    @property
+    def running(self) -> bool:
+        """True within a pass."""
+        return self.position is not None
+
+
 def held_of(row: sqlite3.Row) -> Held:
     header = Header(
         row["sop_class_uid"],

@@ -63,4 +63,11 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE scrub (                                        -- one row: how far reading everything again has come
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    began_at    REAL NOT NULL,
+    finished_at REAL,
+    position    INTEGER                                     -- the last seq that was read; NULL between two passes
+);
+
 PRAGMA user_version = 4;

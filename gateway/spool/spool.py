@@ -128,7 +128,8 @@ class Spool:
             self.work.notify_all()
 
     def body(self, held: Held) -> Iterator[bytes]:
-        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot."""
+        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot, or
+        SpoolError when it cannot be read at present."""
         return self.store.body(self.path_of(held), held.instance.sha256)
 
     def path_of(self, held: Held) -> Path:
@@ -149,7 +150,14 @@ class Spool:
 
     def quarantine(self, held: Held, reason: str) -> bool:
         """Put a rotten instance aside; False when it is no longer ours to put. Raises SpoolError."""
-        return self.committer.change(lambda ledger: ledger.quarantine(held, reason))
+
+        def put_aside(ledger: Ledger) -> bool:
+            put = ledger.quarantine(held, reason)
+            if put:
+                ledger.count("custody_rot")
+            return put
+
+        return self.committer.change(put_aside)
 
     def change(self, apply: Callable[[Ledger], int]) -> int:
         """Do an operator's change to the ledger."""

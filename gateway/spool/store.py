@@ -8,6 +8,7 @@ object, its SHA-256 included, so that the file itself proves that it is whole an
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -72,6 +73,18 @@ def _read_label(label: bytes) -> SOPInstance:
     origin = fields.pop("origin")
     origin["door"] = Door(origin["door"])
     return SOPInstance(**fields, header=header, origin=Origin(**origin))
+
+
+_ROTTEN = {errno.ENOENT, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What a disk says about a file. Anything else, as too many open files, says something about us: nothing is put into
+quarantine for it."""
+
+
+def unreadable(error: OSError | ValueError) -> SpoolError:
+    """Return what it means that an object could not be read: CustodyRot, or a fault of the moment."""
+    if isinstance(error, OSError) and error.errno not in _ROTTEN:
+        return SpoolError(f"the object cannot be read at present: {error.strerror}")
+    return CustodyRot("the object cannot be read")
 
 
 def _dataset_offset(file: BinaryIO, length: int) -> int:
@@ -227,13 +240,14 @@ class Store:
     def body(self, path: Path, sha256: str) -> Iterator[bytes]:
         """Yield the data set of an object; the last block comes only after the whole matched `sha256`.
 
-        Raises CustodyRot when the bytes are not those that were acknowledged, or cannot be read (contract D3).
+        Raises CustodyRot when the bytes are not those that were acknowledged, or the disk cannot give them (contract
+        D3); SpoolError when it is we who cannot read at present.
         """
         try:
             with open(path, "rb") as file:
                 offset = part10.read_meta(file).dataset_offset
         except (OSError, ValueError) as error:
-            raise CustodyRot("the object cannot be read") from error
+            raise unreadable(error) from error
         yield from self._proven(path, offset, sha256)
 
     def beginning(self, path: Path) -> bytes:
@@ -262,23 +276,33 @@ class Store:
                         yield held_back
                     held_back = block
         except OSError as error:
-            raise CustodyRot(f"object cannot be read: {error.strerror}") from error
+            raise unreadable(error) from error
         if digest.hexdigest() != sha256:
             raise CustodyRot("the bytes on disk are not those that were acknowledged")
         if held_back:
             yield held_back
 
     def verify(self, path: Path) -> SOPInstance:
-        """Return what the file says it is, if its bytes prove it; raises CustodyRot otherwise."""
+        """Return what the file says it is, if its bytes prove it; raises CustodyRot otherwise, or as `body` does."""
         try:
             with open(path, "rb") as file:
                 label = part10.read_meta(file).private
             instance = _read_label(label or b"")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except OSError as error:
+            raise unreadable(error) from error
+        except (ValueError, TypeError, KeyError) as error:
             raise CustodyRot("the object has no readable label") from error
         for _ in self.body(path, instance.sha256):
             pass
         return instance
+
+    def uncache(self, path: Path) -> None:
+        """Have the next read come from the disk, where the rot is, and not from memory. Only a hint."""
+        try:
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            pass  # who reads it will say so
 
     def export(self, shelf: str, instance: SOPInstance, target: Path) -> str | None:
         """Copy an object, without our label, to a new durable Part 10 file; return the SHA-256 of the data set that

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pydicom
 
@@ -87,3 +88,32 @@ def test_what_waits_and_what_rots_can_be_carried_away_on_a_stick(make_box, dimse
     assert box.stop() == 0
     assert cli(box, "queue", "export", "--study", patient.StudyInstanceUID, "--to", box.folder / "off").returncode == 1
     assert len(list((box.folder / "off").glob("*.dcm"))) == 3
+
+
+def test_rot_is_found_while_the_archive_is_away_and_never_sent(
+    make_box, make_archive, dimse, ct_files, digest_of, wait_until
+):
+    archive = make_archive()
+    box = make_box(dimse(archive.port), more="scrub_days = 0.00001").start()
+    assert scan(box, *ct_files[:4]).returncode == 0
+    rotten = box.shelf()[digest_of(ct_files[0])]
+    content = bytearray(rotten.read_bytes())
+    content[-1] ^= 1
+    rotten.write_bytes(content)
+    assert wait_until(lambda: box.ask("status")["alarms"].get("custody_rot") == 1)
+    (row,) = box.ask("queue_list", quarantined=True)
+    assert (row["state"], row["object_id"]) == ("held", rotten.stem)
+    assert row["reason"] == "found by scrub: the bytes on disk are not those that were acknowledged"
+    assert f"custody_rot object={rotten.stem}" in box.log()
+    archive.start()
+    assert wait_until(box.delivered_all)
+    assert archive.digests() == {digest_of(path) for path in ct_files[1:4]}
+    passed = wait_until(lambda: box.ask("status")["scrub"]["last_full_pass_at"])
+    assert abs(passed - time.time()) < 60
+    assert "everything read again and compared: 20" in cli(box, "status").stdout
+    assert cli(box, "queue", "export", "--quarantined", "--to", box.folder / "out").returncode == 0
+    assert "found by scrub" in (box.folder / "out" / "manifest.jsonl").read_text()
+    assert rotten.exists()
+    assert scan(box, ct_files[0]).returncode == 0, "the scanner sends it again, and it is taken as new"
+    assert wait_until(lambda: digest_of(ct_files[0]) in archive.digests())
+    assert box.ask("status")["sums_agree"]
