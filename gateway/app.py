@@ -95,7 +95,7 @@ class Gateway:
             self._open_lane(destination)
         room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
         room("retire:scrub", Scrub(self.spool, self._spool_settings).run)
-        room("audit", Audit(self.spool.reader).run)
+        room("audit", Audit(self.spool.reader, lambda: self._spool_settings().study_short_alarm_s).run)
         room("control", self._control.run)
         for folder in self.settings.folder:
             room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from gateway.model.lifecycle import Custody, Delivery
+from gateway.spool import studies
 from gateway.spool.audit import destination_agrees, destinations_of, faults, required_of
 from gateway.spool.capacity import Capacity
 from gateway.spool.ledger_reader import LedgerReader
 
 MAX_ROWS = 100_000
+MAX_STUDIES = 1000
 ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "quarantined")
 """Counters that are nothing to be proud of."""
 
 
-def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
-    """Return counts per state and destination, room on the disk, and whether the sums agree."""
+def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float) -> dict[str, Any]:
+    """Return counts per state and destination, room on the disk, alarms, and whether the sums agree."""
     sums = reader.sums()
     counters, custody, empty = sums.counters, sums.custody, (0, 0)
     disagreeing = faults(sums)
+    short = studies.short(reader, time.time() - study_short_alarm_s)
     destinations: dict[str, dict[str, Any]] = {
         name: {
             "accepted": required_of(sums, name),
@@ -43,6 +48,7 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         "alarms": {
             **{name: counters[name] for name in ALARMS if counters.get(name)},
             **({"sums_disagree": len(disagreeing)} if disagreeing else {}),
+            **({"study_short": len(short)} if short else {}),
         },
         "sums_agree": not disagreeing,
         "destinations": destinations,
@@ -72,6 +78,19 @@ def delivery_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict
         min(int(request.get("limit") or 100), MAX_ROWS),
         quarantined=bool(request.get("quarantined")),
     )
+
+
+def study_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return studies, newest first: `limit` of them from `offset` on, one `study`, or those `short_for_s` so long."""
+    limit, offset = min(int(request.get("limit") or 20), MAX_STUDIES), int(request.get("offset") or 0)
+    if request.get("study"):
+        found = studies.named(reader, [str(request["study"])])
+    elif request.get("short_for_s") is not None:
+        uids = studies.short(reader, time.time() - float(request["short_for_s"]))
+        found = studies.named(reader, uids[offset : offset + limit])
+    else:
+        found = studies.newest(reader, limit, offset)
+    return [{**asdict(study), "complete": study.short_since is None} for study in found]
 
 
 def instance_page(reader: LedgerReader, prefix: str) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.cli.context import echo_table, print_json
-from gateway.cli.local import ask_service, ledger_of, settings_of
-from gateway.model.errors import NotRunning
+from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.report import delivery_rows, instance_page
 from gateway.spool.export import Selection, prepare_folder, select
@@ -23,16 +21,6 @@ Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def queue() -> None:
     """Look at what waits, and hold, release or retry it."""
-
-
-def _look(ctx: click.Context, request: dict[str, Any], local: Callable[..., Any], *args: Any) -> Any:
-    """Ask the service, or the ledger when nobody answers."""
-    settings = settings_of(ctx)
-    try:
-        return ask_service(settings, request)
-    except NotRunning:
-        with ledger_of(settings) as reader:
-            return local(reader, *args)
 
 
 @queue.command("list")
@@ -53,7 +41,7 @@ def list_(
         "quarantined": quarantined,
         "limit": limit,
     }
-    rows = _look(ctx, request, delivery_rows, request)
+    rows = ask_or_look(ctx, request, delivery_rows, request)
     if as_json:
         print_json(rows)
         return
@@ -81,7 +69,7 @@ def list_(
 @click.pass_context
 def show(ctx: click.Context, object_id: str, as_json: bool) -> None:
     """Show one instance with its deliveries and history; the beginning of its id is enough."""
-    page = _look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
+    page = ask_or_look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
     if as_json:
         print_json(page)
         return
@@ -122,6 +110,17 @@ def _operation(do: str, text: str) -> click.Command:
 queue.add_command(_operation("queue_retry", "Let deliveries go at once: those that wait, and those that are held."))
 queue.add_command(_operation("queue_hold", "Hold deliveries until they are released."))
 queue.add_command(_operation("queue_release", "Release held deliveries."))
+
+
+@queue.command()
+@click.argument("study_uid")
+@click.pass_context
+def settle(ctx: click.Context, study_uid: str) -> None:
+    """Expect no more of a study: what a scanner said it sent and never came is no longer missed."""
+    missed = ask_service(settings_of(ctx), {"do": "study_settle", "study": study_uid})
+    click.echo(f"{missed} instances are no longer missed")
+    if not missed:
+        ctx.exit(1)
 
 
 @queue.command()

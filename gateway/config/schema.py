@@ -121,6 +121,9 @@ class SpoolSettings(Table):
         "scanners are turned away instead. What is not confirmed never goes.",
     )
     scrub_days: float = Field(7.0, gt=0, description="Every object is read again and its hash compared so often.")
+    study_short_alarm_s: float = Field(
+        3600.0, gt=0, description="A study of which something is missing or unconfirmed for so long is an alarm."
+    )
 
 
 class Settings(Table):

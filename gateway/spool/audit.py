@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from gateway.model.errors import SpoolError
+from gateway.spool import studies
 from gateway.spool.ledger_reader import LedgerReader
 from gateway.spool.rows import Sums
 
@@ -47,21 +49,28 @@ def faults(sums: Sums) -> list[str]:
 
 
 class Audit:
-    """Adds up every minute, whether anybody asks for the status or not."""
+    """Looks every minute, whether anybody asks for the status or not."""
 
-    def __init__(self, reader: LedgerReader) -> None:
+    def __init__(self, reader: LedgerReader, study_short_alarm_s: Callable[[], float]) -> None:
         self._reader = reader
+        self._short_alarm_s = study_short_alarm_s
         self.faults: list[str] = []
         """What did not add up when it was last looked at."""
+        self.short = 0
+        """Studies that were short for too long when it was last looked at."""
 
     def check(self) -> None:
-        """Add up once, and say so in the log when the answer changes; raises SpoolError."""
+        """Add up, and count studies that stay short; say in the log what has changed. Raises SpoolError."""
         found = faults(self._reader.sums())
         if found and found != self.faults:
             log.error("sums_disagree what=%r", ", ".join(found))
         if self.faults and not found:
             log.warning("sums_agree")
         self.faults = found
+        short = len(studies.short(self._reader, time.time() - self._short_alarm_s()))
+        if short != self.short:
+            log.warning("study_short count=%d", short)
+        self.short = short
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Check until stopped."""

@@ -22,6 +22,8 @@ from gateway.model.way import Way
 from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
 SCHEMA_VERSION = 4
+REMEMBERED = 100_000
+"""Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
 """Evidence of a delivery: the peer's success status, and no more than that."""
 
@@ -323,10 +325,21 @@ class Ledger:
     def forget(self, seqs: Sequence[int]) -> None:
         """Drop the rows of retired instances whose files are gone; the sums keep counting them."""
         for seq in seqs:
-            for row in self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall():
+            rows = self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall()
+            for row in rows:
                 self.count(f"retired:{row['destination']}")
+            self._db.execute(
+                "INSERT INTO retired (study_uid, sop_instance_uid, destinations, received_at) "
+                "SELECT study_uid, sop_instance_uid, ?, received_at FROM instance WHERE seq = ?",
+                (" ".join(row["destination"] for row in rows), seq),
+            )
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
+        self._remember("retired")
+
+    def _remember(self, table: str) -> None:
+        """Keep only the latest rows."""
+        self._db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (REMEMBERED,))
 
     def believe(self, now: float, plausible: float) -> None:
         """Let the days of what was released before the clock was known begin now."""
@@ -334,6 +347,38 @@ class Ledger:
             "UPDATE instance SET released_at = ? WHERE state = ? AND proven IN (0, 1) AND released_at < ?",
             (now, Custody.RELEASED, plausible),
         )
+
+    def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str) -> None:
+        """Write down that `source` said it sent these; what it says again keeps its first time.
+
+        `study_uid` may be empty: a request for storage commitment names instances only (PS3.4 J.3.2). An instance that
+        never came is taken to be of the study that the others of the list are of, when that is one.
+        """
+        studies = {} if study_uid else {uid: self._study_of(uid) for uid in sop_instance_uids}
+        known = {study for study in studies.values() if study} | ({study_uid} if study_uid else set())
+        of_the_rest = known.pop() if len(known) == 1 else ""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO study_claim (study_uid, sop_instance_uid, source, said_at) VALUES (?, ?, ?, ?)",
+            [(studies.get(uid) or of_the_rest, uid, source, time.time()) for uid in sop_instance_uids],
+        )
+        self._remember("study_claim")
+
+    def _study_of(self, sop_instance_uid: str) -> str:
+        row = self._db.execute(
+            "SELECT study_uid FROM instance WHERE sop_instance_uid = :uid "
+            "UNION ALL SELECT study_uid FROM retired WHERE sop_instance_uid = :uid LIMIT 1",
+            {"uid": sop_instance_uid},
+        ).fetchone()
+        return row["study_uid"] if row else ""
+
+    def settle(self, study_uid: str) -> int:
+        """Expect no more of a study: a person says so. Returns how many instances are no longer missed."""
+        return self._db.execute(
+            "DELETE FROM study_claim WHERE study_uid = ? "
+            "AND NOT EXISTS (SELECT 1 FROM instance WHERE instance.sop_instance_uid = study_claim.sop_instance_uid) "
+            "AND NOT EXISTS (SELECT 1 FROM retired WHERE retired.sop_instance_uid = study_claim.sop_instance_uid)",
+            (study_uid,),
+        ).rowcount
 
     def save_scrub(self, state: ScrubState) -> None:
         """Write down how far reading everything again has come."""

@@ -27,9 +27,10 @@ class LedgerReader:
         """Close the connection."""
         self._db.close()
 
-    def _all(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+    def rows(self, sql: str, *args: Any, **named: Any) -> list[sqlite3.Row]:
+        """Return what a question in SQL finds; for the rooms of the spool that only look."""
         with ledger_errors("reading"):
-            return self._db.execute(sql, args).fetchall()
+            return self._db.execute(sql, named or args).fetchall()
 
     def due(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
         """Return what `Ledger.claim` would, without taking it."""
@@ -41,7 +42,7 @@ class LedgerReader:
         counters: dict[str, int] = {}
         custody: dict[Custody, tuple[int, int]] = {}
         deliveries: dict[str, dict[Delivery, int]] = {}
-        for kind, name, state, count, size in self._all(
+        for kind, name, state, count, size in self.rows(
             "SELECT 'counter', name, '', value, 0 FROM counter "
             "UNION ALL SELECT 'custody', '', state, count(*), sum(length) FROM instance GROUP BY state "
             "UNION ALL SELECT 'delivery', destination, state, count(*), 0 FROM delivery GROUP BY destination, state"
@@ -60,11 +61,11 @@ class LedgerReader:
             "SELECT count(*) AS n FROM instance WHERE state = ? "
             "AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = instance.seq)"
         )
-        return int(self._all(sql, Custody.IN_CUSTODY)[0]["n"])
+        return int(self.rows(sql, Custody.IN_CUSTODY)[0]["n"])
 
     def oldest_waiting(self, destination: str) -> float | None:
         """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
             "WHERE destination = ? AND state IN (?, ?))",
             destination,
@@ -81,7 +82,7 @@ class LedgerReader:
 
     def get(self, object_id_prefix: str) -> list[Held]:
         """Return the instances whose object id begins so."""
-        rows = self._all("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
+        rows = self.rows("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
         return [held_of(row) for row in rows]
 
     def one(self, object_id_prefix: str) -> Held:
@@ -94,13 +95,13 @@ class LedgerReader:
 
     def deliveries(self, seq: int) -> list[dict[str, Any]]:
         """Return an instance's deliveries as plain rows."""
-        return [dict(row) for row in self._all("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
+        return [dict(row) for row in self.rows("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
 
     def history(self, seq: int) -> list[dict[str, Any]]:
         """Return what happened to an instance, oldest first."""
         return [
             dict(row)
-            for row in self._all(
+            for row in self.rows(
                 "SELECT destination, event, state, at, detail FROM history WHERE seq = ? ORDER BY id", seq
             )
         ]
@@ -110,7 +111,7 @@ class LedgerReader:
     ) -> list[dict[str, Any]]:
         """Return deliveries in any of `states` (all if empty), oldest first, with their instance's facts."""
         marks = ", ".join("?" * len(states)) or "delivery.state"
-        rows = self._all(
+        rows = self.rows(
             "SELECT instance.seq, object_id, sha256, length, modality, received_at, instance.state AS custody, "
             "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, "
             "CASE instance.state WHEN ? THEN (SELECT detail FROM history WHERE history.seq = instance.seq "
@@ -134,7 +135,7 @@ class LedgerReader:
     ) -> list[Held]:
         """Return instances that are here, oldest first, from the one after `after`: of one study, in quarantine, or
         not yet confirmed by a destination, where that is asked for."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT * FROM instance WHERE seq > ? AND state != ? AND study_uid = ifnull(?, study_uid) "
             "AND (? = 0 OR state = ?) AND (? IS NULL OR EXISTS (SELECT 1 FROM delivery "
             "WHERE delivery.seq = instance.seq AND destination = ? AND delivery.state != ?)) ORDER BY seq LIMIT ?",
@@ -154,7 +155,7 @@ class LedgerReader:
         """Return up to `limit` instances that are proven and as many that are not, each those released first."""
         rows = []
         for proven in (False, True):
-            rows += self._all(
+            rows += self.rows(
                 "SELECT * FROM instance WHERE state = ? AND proven = ? ORDER BY released_at, seq LIMIT ?",
                 Custody.RELEASED,
                 proven,
@@ -164,16 +165,16 @@ class LedgerReader:
 
     def scrub_state(self) -> ScrubState | None:
         """Return how far reading everything again has come; None: nobody has begun yet."""
-        rows = self._all("SELECT began_at, finished_at, position FROM scrub")
+        rows = self.rows("SELECT began_at, finished_at, position FROM scrub")
         return ScrubState(*rows[0]) if rows else None
 
     def last_seq(self) -> int:
         """Return the number of the newest instance; 0 when there is none."""
-        return int(self._all("SELECT ifnull(max(seq), 0) AS seq FROM instance")[0]["seq"])
+        return int(self.rows("SELECT ifnull(max(seq), 0) AS seq FROM instance")[0]["seq"])
 
     def kept_after(self, seq: int) -> Held | None:
         """Return the first instance after `seq` that is in custody or released."""
-        rows = self._all(  # the + keeps SQLite from sorting all of a state to find the first
+        rows = self.rows(  # the + keeps SQLite from sorting all of a state to find the first
             "SELECT * FROM instance WHERE seq > ? AND +state IN (?, ?) ORDER BY seq LIMIT 1",
             seq,
             Custody.IN_CUSTODY,
@@ -183,7 +184,7 @@ class LedgerReader:
 
     def kept_bytes_after(self, seq: int) -> int:
         """Return what those instances take together."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT ifnull(sum(length), 0) AS bytes FROM instance WHERE seq > ? AND +state IN (?, ?)",
             seq,
             Custody.IN_CUSTODY,
@@ -194,7 +195,7 @@ class LedgerReader:
     def seqs(self, states: Sequence[str], destination: str | None) -> list[int]:
         """Return the instances that have a delivery in one of `states` (to `destination`, if given)."""
         marks = ", ".join("?" * len(states))
-        rows = self._all(
+        rows = self.rows(
             f"SELECT DISTINCT seq FROM delivery WHERE state IN ({marks}) AND destination = ifnull(?, destination)",
             *states,
             destination,

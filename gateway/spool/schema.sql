@@ -70,4 +70,24 @@ CREATE TABLE scrub (                                        -- one row: how far 
     position    INTEGER                                     -- the last seq that was read; NULL between two passes
 );
 
+CREATE TABLE study_claim (                                  -- what a scanner said it sent, the latest only
+    id               INTEGER PRIMARY KEY,
+    study_uid        TEXT NOT NULL,                         -- empty where the scanner did not say and it is not known
+    sop_instance_uid TEXT NOT NULL,
+    source           TEXT NOT NULL,                         -- who said so, and how
+    said_at          REAL NOT NULL,
+    UNIQUE (sop_instance_uid, source)
+);
+CREATE INDEX study_claim_study ON study_claim (study_uid, sop_instance_uid);
+
+CREATE TABLE retired (                                      -- what was here, the latest only
+    id               INTEGER PRIMARY KEY,
+    study_uid        TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    destinations     TEXT NOT NULL,                         -- all had confirmed it; names with blanks
+    received_at      REAL NOT NULL
+);
+CREATE INDEX retired_study ON retired (study_uid, received_at);
+CREATE INDEX retired_instance ON retired (sop_instance_uid);
+
 PRAGMA user_version = 4;

@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -158,6 +158,14 @@ class Spool:
             return put
 
         return self.committer.change(put_aside)
+
+    def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str = "") -> None:
+        """Write down that `source` (an AE title, and how it said so) says it sent these instances; durable after
+        return. What of them never comes makes its study short. Raises SpoolError.
+
+        `study_uid` stays empty where the sender does not say: then it is that of those of the list that are here.
+        """
+        self.committer.change(lambda ledger: ledger.expect(sop_instance_uids, source, study_uid))
 
     def change(self, apply: Callable[[Ledger], int]) -> int:
         """Do an operator's change to the ledger."""

@@ -11,6 +11,8 @@ import time
 
 import pydicom
 
+from gateway.spool.spool import Spool
+
 
 def scan(box, *files):
     return subprocess.run(
@@ -117,3 +119,33 @@ def test_rot_is_found_while_the_archive_is_away_and_never_sent(
     assert scan(box, ct_files[0]).returncode == 0, "the scanner sends it again, and it is taken as new"
     assert wait_until(lambda: digest_of(ct_files[0]) in archive.digests())
     assert box.ask("status")["sums_agree"]
+
+
+def test_a_study_that_stays_short_is_an_alarm_until_the_rest_comes(make_box, make_archive, dimse, ct_files, wait_until):
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port), more="study_short_alarm_s = 0.5").start()
+    study = str(pydicom.dcmread(ct_files[0], stop_before_pixels=True).StudyInstanceUID)
+    assert scan(box, *ct_files[:3]).returncode == 0
+    assert wait_until(box.delivered_all)
+    assert wait_until(lambda: "study_short" not in box.ask("status")["alarms"])
+    assert box.stop() == 0
+    spool = Spool(box.folder / "data", 0, 100)
+    said = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in ct_files[:5]]
+    spool.expect(said, "commitment CT1")
+    spool.close()
+    box.start()
+    assert wait_until(lambda: box.ask("status")["alarms"].get("study_short") == 1)
+    (row,) = json.loads(cli(box, "status", "studies", "--short", "--json").stdout)
+    assert (row["study_uid"], row["expected"], row["received"], row["missing"]) == (study, 5, 3, 2)
+    assert row["destinations"] == {"pacs": {"required": 3, "delivered": 3, "confirmed": 3}}
+    assert study not in box.log()
+    assert "SHORT since" in cli(box, "status", "studies", "--study", study).stdout
+    assert cli(box, "status", "studies", "--study", "1.2.3.nowhere").returncode == 1
+
+    assert scan(box, *ct_files[3:5]).returncode == 0
+    assert wait_until(lambda: not box.ask("status")["alarms"])
+    table = cli(box, "status", "studies").stdout.splitlines()
+    assert table[1].split() == [study, *table[1].split()[1:3], "5", "5", "0", "pacs", "5", "5", "complete"]
+    assert cli(box, "queue", "settle", study).returncode == 1, "nothing of it is missed"
+    assert box.stop() == 0
+    assert cli(box, "status", "studies", "--page", "2").stdout == ""

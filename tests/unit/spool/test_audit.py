@@ -83,7 +83,7 @@ def test_what_vanishes_is_named_once_in_the_log(tmp_path, caplog, loss, expected
     with sqlite3.connect(tmp_path / "ledger.db") as db:
         db.execute("PRAGMA foreign_keys=ON")
         db.execute(loss)
-    audit = Audit(LedgerReader(tmp_path / "ledger.db"))
+    audit = Audit(LedgerReader(tmp_path / "ledger.db"), lambda: 3600.0)
     with caplog.at_level(logging.WARNING):
         audit.check()
         audit.check()
@@ -93,7 +93,7 @@ def test_what_vanishes_is_named_once_in_the_log(tmp_path, caplog, loss, expected
 
 def test_it_looks_at_once_and_ends_when_told_to(tmp_path):
     spool = Spool(tmp_path, 0, 100)
-    audit, stop, beats = Audit(spool.reader), threading.Event(), []
+    audit, stop, beats = Audit(spool.reader, lambda: 3600.0), threading.Event(), []
 
     def beat() -> None:
         beats.append(1)
