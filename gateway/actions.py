@@ -13,7 +13,7 @@ from gateway.control import Action
 from gateway.model.errors import GatewayError, Refused
 from gateway.model.instance import Door, Origin
 from gateway.model.lifecycle import Delivery, DeliveryEvent
-from gateway.report import delivery_rows, instance_page, report
+from gateway.report import delivery_rows, instance_page, report, study_rows
 from gateway.send.couriers import COURIERS
 from gateway.spool.ledger import Ledger
 
@@ -26,13 +26,7 @@ def _seqs(gateway: Gateway, request: Mapping[str, Any], states: list[Delivery]) 
     names = request.get("objects") or []
     if not names:
         return gateway.spool.reader.seqs(states, request.get("destination"))
-    found = []
-    for name in names:
-        held = gateway.spool.reader.get(str(name))
-        if len(held) != 1:
-            raise GatewayError(f"{len(held)} objects begin with '{name}'", hint="see `dicom-gateway queue list`")
-        found.append(held[0].seq)
-    return found
+    return [gateway.spool.reader.one(str(name)).seq for name in names]
 
 
 def _operate(gateway: Gateway, request: Mapping[str, Any], event: DeliveryEvent, states: list[Delivery]) -> int:
@@ -95,7 +89,8 @@ def _echo(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _status(gateway: Gateway) -> dict[str, Any]:
-    answer = report(gateway.spool.reader, gateway.spool.capacity())
+    spool = gateway.spool
+    answer = report(spool.reader, spool.capacity(), gateway.settings.spool.study_short_alarm_s)
     answer["running"] = True
     answer["version"] = __version__
     answer["uptime_s"] = round(time.monotonic() - gateway.started_at, 1)
@@ -127,6 +122,8 @@ def actions(gateway: Gateway) -> dict[str, Action]:
         "queue_retry": lambda request, fds: _retry(gateway, request),
         "queue_hold": lambda request, fds: _operate(gateway, request, DeliveryEvent.HELD_BY_OPERATOR, queued),
         "queue_release": lambda request, fds: _operate(gateway, request, DeliveryEvent.RELEASED_BY_OPERATOR, held),
+        "studies": lambda request, fds: study_rows(reader, request),
+        "study_settle": lambda request, fds: gateway.spool.change(lambda ledger: ledger.settle(str(request["study"]))),
         "import": lambda request, fds: import_fds(gateway, fds),
         "echo": lambda request, fds: _echo(gateway, request),
         "inventory": lambda request, fds: list(reader.inventory()),

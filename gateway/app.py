@@ -19,7 +19,7 @@ from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
 from gateway.config.destinations import DestinationSettings
 from gateway.config.load import load
-from gateway.config.schema import ListenerSettings, Settings
+from gateway.config.schema import ListenerSettings, Settings, SpoolSettings
 from gateway.confirm.commitment_scu import report_service
 from gateway.confirm.evidence import Evidence
 from gateway.confirm.witnesses import WITNESSES
@@ -32,10 +32,12 @@ from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
 from gateway.retire import sweeper
+from gateway.retire.scrub import Scrub
 from gateway.route.facts import facts_of
 from gateway.route.rules import ways_of
 from gateway.send.couriers import COURIERS
 from gateway.send.dispatch import Lane
+from gateway.spool.audit import Audit
 from gateway.spool.spool import Spool
 from gateway.supervisor import Supervisor
 
@@ -43,7 +45,7 @@ log = logging.getLogger("gateway.app")
 
 STOP_S = 8.0
 """All rooms together; systemd and people expect a stop within 10 s."""
-OTHER_ROOMS = ("confirm", "retire", "control", "reload")
+OTHER_ROOMS = ("confirm", "retire", "audit", "control", "reload")
 """Beside those that end first, when the doors are shut and nothing more is sent."""
 
 
@@ -104,7 +106,9 @@ class Gateway:
         for destination in self.settings.destination:
             self._open_lane(destination)
         room("arrive:commitment", self._commitment.run)
-        room("retire", lambda stop, beat: sweeper.run(self.spool, self._retention_days, stop, beat))
+        room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
+        room("retire:scrub", Scrub(self.spool, self._spool_settings).run)
+        room("audit", Audit(self.spool.reader, lambda: self._spool_settings().study_short_alarm_s).run)
         room("control", self._control.run)
         for folder in self.settings.folder:
             room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
@@ -125,8 +129,8 @@ class Gateway:
         lanes = self.lanes.copy()
         return {other for group in groups for other in group if other in lanes and not lanes[other].health.ill}
 
-    def _retention_days(self) -> float:
-        return self.settings.spool.retention_days
+    def _spool_settings(self) -> SpoolSettings:
+        return self.settings.spool
 
     def _open_lane(self, destination: DestinationSettings) -> None:
         calling = self.settings.gateway.ae_title

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, Delivery
+from gateway.spool import studies
+from gateway.spool.audit import destination_agrees, destinations_of, faults, required_of
 from gateway.spool.capacity import Capacity
 from gateway.spool.ledger_reader import LedgerReader
 
 MAX_ROWS = 100_000
+MAX_STUDIES = 1000
+ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "quarantined")
+"""Counters that are nothing to be proud of."""
 
 
-def sums_agree(counters: Mapping[str, int], custody: Mapping[Custody, tuple[int, int]]) -> bool:
-    """True when accepted = held + released + quarantined + retired (contract D12): loss would be seen here."""
-    present = sum(custody.get(state, (0, 0))[0] for state in Custody)
-    return counters.get("accepted", 0) == present + counters.get("retired", 0)
-
-
-def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
-    """Return counts per state and destination, room on the disk, and whether the sums agree."""
-    counters, custody = reader.counters(), reader.custody_counts()
-    deliveries = reader.delivery_counts()
-    empty = (0, 0)
+def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float) -> dict[str, Any]:
+    """Return counts per state and destination, room on the disk, alarms, and whether the sums agree."""
+    sums = reader.sums()
+    counters, custody, empty = sums.counters, sums.custody, (0, 0)
+    disagreeing = faults(sums)
+    short = studies.short(reader, time.time() - study_short_alarm_s)
     destinations: dict[str, dict[str, Any]] = {
         name: {
-            **{state.value: counts.get(state, 0) for state in Delivery},
+            "accepted": required_of(sums, name),
+            **{state.value: sums.deliveries.get(name, {}).get(state, 0) for state in Delivery},
+            "retired": counters.get(f"retired:{name}", 0),
+            "sums_agree": destination_agrees(sums, name),
             "oldest_waiting_since": reader.oldest_waiting(name),
             "oldest_unconfirmed_since": reader.oldest_unconfirmed(name),
         }
-        for name, counts in deliveries.items()
+        for name in destinations_of(sums)
     }
     return {
         "running": False,
@@ -43,17 +47,29 @@ def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
         "duplicates": counters.get("duplicate", 0),
         "unrouted": reader.unrouted_count(),
         "alarms": {
-            name: counters[name] for name in ("uid_conflict", "custody_loss", "quarantined") if counters.get(name)
+            **{name: counters[name] for name in ALARMS if counters.get(name)},
+            **({"sums_disagree": len(disagreeing)} if disagreeing else {}),
+            **({"study_short": len(short)} if short else {}),
         },
-        "sums_agree": sums_agree(counters, custody),
+        "sums_agree": not disagreeing,
         "commitment": reader.promises.summary(),
         "destinations": destinations,
+        "scrub": scrub_page(reader),
         "disk": {
             "room": capacity.room.value,
             "free_bytes": capacity.free_bytes,
             "used_percent": round(capacity.used_percent, 1),
         },
     }
+
+
+def scrub_page(reader: LedgerReader) -> dict[str, Any]:
+    """Return when everything was last read again, and how far the present pass is, as of the last half minute."""
+    state, last = reader.scrub_state(), reader.last_seq()
+    if state is None:
+        return {"last_full_pass_at": None, "running": False, "percent": 0.0}
+    percent = 100.0 * (state.position or 0) / last if last else 0.0
+    return {"last_full_pass_at": state.finished_at, "running": state.running, "percent": round(percent, 1)}
 
 
 def delivery_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -66,12 +82,22 @@ def delivery_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict
     )
 
 
+def study_rows(reader: LedgerReader, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return studies, newest first: `limit` of them from `offset` on, one `study`, or those `short_for_s` so long."""
+    limit, offset = min(int(request.get("limit") or 20), MAX_STUDIES), int(request.get("offset") or 0)
+    if request.get("study"):
+        found = studies.named(reader, [str(request["study"])])
+    elif request.get("short_for_s") is not None:
+        uids = studies.short(reader, time.time() - float(request["short_for_s"]))
+        found = studies.named(reader, uids[offset : offset + limit])
+    else:
+        found = studies.newest(reader, limit, offset)
+    return [{**asdict(study), "complete": study.short_since is None} for study in found]
+
+
 def instance_page(reader: LedgerReader, prefix: str) -> dict[str, Any]:
     """Return all that is known of one instance; raises GatewayError unless exactly one id begins so."""
-    found = reader.get(prefix)
-    if len(found) != 1:
-        raise GatewayError(f"{len(found)} objects begin with '{prefix}'", hint="see `dicom-gateway queue list`")
-    held = found[0]
+    held = reader.one(prefix)
     instance = held.instance
     return {
         "object_id": instance.object_id,

@@ -90,6 +90,7 @@ class CommitmentScp:
             new = self._spool.change(
                 lambda ledger: ledger.promises.add(asked.transaction_uid, asker, items, now, deadline)
             )
+            self._spool.expect([uid for _, uid in items], f"storage commitment {facts.calling_ae_title}".strip())
         except SpoolError as error:
             raise Refused(PROCESSING_FAILURE, "ledger fault") from error
         log.info("commitment_requested from=%s objects=%d new=%s", facts.address, len(items), bool(new))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,3 +41,13 @@ def ledger_of(settings: Settings) -> Iterator[LedgerReader]:
         raise NotRunning(f"the service is not running, and the ledger cannot be read: {error.detail}") from error
     finally:
         reader.close()
+
+
+def ask_or_look(ctx: click.Context, request: Mapping[str, Any], look: Callable[..., Any], *args: Any) -> Any:
+    """Ask the service, or have `look` read the ledger when nobody answers."""
+    settings = settings_of(ctx)
+    try:
+        return ask_service(settings, request)
+    except NotRunning:
+        with ledger_of(settings) as reader:
+            return look(reader, *args)

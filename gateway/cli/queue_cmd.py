@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gateway.cli.context import echo_table, print_json
-from gateway.cli.local import ask_service, ledger_of, settings_of
-from gateway.model.errors import GatewayError, NotRunning
-from gateway.model.lifecycle import Delivery
+from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
+from gateway.model.lifecycle import Custody, Delivery
 from gateway.report import delivery_rows, instance_page
+from gateway.spool.export import Selection, prepare_folder, select
+from gateway.spool.export import export as export_to
+from gateway.spool.store import Store
 
 Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -20,16 +21,6 @@ Json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def queue() -> None:
     """Look at what waits, and hold, release or retry it."""
-
-
-def _look(ctx: click.Context, request: dict[str, Any], local: Callable[..., Any], *args: Any) -> Any:
-    """Ask the service, or the ledger when nobody answers."""
-    settings = settings_of(ctx)
-    try:
-        return ask_service(settings, request)
-    except NotRunning:
-        with ledger_of(settings) as reader:
-            return local(reader, *args)
 
 
 @queue.command("list")
@@ -50,7 +41,7 @@ def list_(
         "quarantined": quarantined,
         "limit": limit,
     }
-    rows = _look(ctx, request, delivery_rows, request)
+    rows = ask_or_look(ctx, request, delivery_rows, request)
     if as_json:
         print_json(rows)
         return
@@ -78,7 +69,7 @@ def list_(
 @click.pass_context
 def show(ctx: click.Context, object_id: str, as_json: bool) -> None:
     """Show one instance with its deliveries and history; the beginning of its id is enough."""
-    page = _look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
+    page = ask_or_look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
     if as_json:
         print_json(page)
         return
@@ -122,16 +113,61 @@ queue.add_command(_operation("queue_release", "Release held deliveries."))
 
 
 @queue.command()
-@click.argument("object_id")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("study_uid")
 @click.pass_context
-def export(ctx: click.Context, object_id: str, target: Path) -> None:
-    """Copy one instance to a new Part 10 file, verified on the way."""
-    settings = settings_of(ctx)
-    page = _look(ctx, {"do": "queue_show", "object": object_id}, instance_page, object_id)
-    from gateway.spool.store import Store
+def settle(ctx: click.Context, study_uid: str) -> None:
+    """Expect no more of a study: what a scanner said it sent and never came is no longer missed."""
+    missed = ask_service(settings_of(ctx), {"do": "study_settle", "study": study_uid})
+    click.echo(f"{missed} instances are no longer missed")
+    if not missed:
+        ctx.exit(1)
 
-    if target.exists():
-        raise GatewayError(f"{target} is there already")
-    Store(settings.gateway.data_dir).export(page["shelf"], page["object_id"], page["sha256"], target)
-    click.echo(f"{page['object_id']} -> {target}")
+
+@queue.command()
+@click.argument("objects", nargs=-1)
+@click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+@click.option("--destination", help="Only what this destination has not confirmed yet.")
+@click.option("--study", "study_uid", help="Only this Study Instance UID.")
+@click.option("--quarantined", is_flag=True, help="Only instances in quarantine.")
+@click.option("--all", "everything", is_flag=True, help="Everything that is here.")
+@Json
+@click.pass_context
+def export(
+    ctx: click.Context,
+    objects: tuple[str, ...],
+    folder: Path,
+    destination: str | None,
+    study_uid: str | None,
+    quarantined: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Copy instances to a folder as Part 10 files, with a manifest; works with or without the service.
+
+    Each is hashed on the way. Exit code 1 when one could not be copied, or is rotten and not in quarantine yet.
+    """
+    if not (objects or destination or study_uid or quarantined or everything):
+        raise click.UsageError("name objects, a destination or a study, or say --quarantined or --all")
+    settings = settings_of(ctx)
+    wanted = Selection(objects, destination, study_uid, quarantined)
+    count = {"exported": 0, "rotten": 0, "missing": 0}
+    trouble = False
+    with ledger_of(settings) as reader:
+        prepare_folder(folder)
+        store = Store(settings.gateway.data_dir)
+        for line in export_to(store, reader, select(reader, wanted), folder):
+            count["exported" if line["intact"] else "missing" if line["intact"] is None else "rotten"] += 1
+            if not line["intact"]:
+                trouble = trouble or line["intact"] is None or line["custody"] != Custody.QUARANTINED
+                if not as_json:
+                    click.echo(f"{line['object_id'][:12]}  {_fate(line)}  {line['reason']}", err=True)
+    if as_json:
+        print_json({"folder": str(folder), **count})
+    else:
+        click.echo(f"{count['exported']} intact, {count['rotten']} rotten, {count['missing']} missing -> {folder}")
+    if trouble or not any(count.values()):
+        ctx.exit(1)
+
+
+def _fate(line: dict[str, Any]) -> str:
+    return "no file to copy" if line["intact"] is None else "copied as it is, rotten"

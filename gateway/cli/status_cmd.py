@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
 
 from gateway.cli.context import echo_table, print_json
-from gateway.cli.local import ask_service, ledger_of, settings_of
+from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
 from gateway.model.errors import NotRunning
-from gateway.report import report
+from gateway.report import MAX_STUDIES, report, study_rows
 from gateway.spool.capacity import look
 
 STATES = ("queued", "sending", "sent", "confirmed", "held")
 
+HELP = {
+    "study_short": " studies, see `status studies --short`",
+    "custody_rot": " objects changed on the disk, see `queue list --quarantined`",
+}
 
-@click.command()
+
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
     """Show what is in custody, what waits for whom and why. Exit code 69 when the service is not running."""
+    if ctx.invoked_subcommand is not None:
+        return
     settings = settings_of(ctx)
     try:
         answer = ask_service(settings, {"do": "status"})
@@ -27,13 +35,71 @@ def status(ctx: click.Context, as_json: bool) -> None:
         with ledger_of(settings) as reader:
             spool = settings.spool
             capacity = look(settings.gateway.data_dir, spool.reserve_bytes, spool.high_water_percent)
-            answer = report(reader, capacity)
+            answer = report(reader, capacity, spool.study_short_alarm_s)
     if as_json:
         print_json(answer)
     else:
         _print(answer)
     if not answer["running"]:
         ctx.exit(NotRunning.exit_code)
+
+
+@status.command()
+@click.option("--study", "study_uid", help="Only this Study Instance UID.")
+@click.option("--short", "only_short", is_flag=True, help="Only those that raise the alarm study_short.")
+@click.option("--limit", type=click.IntRange(1, MAX_STUDIES), default=20, show_default=True, help="Studies on a page.")
+@click.option("--page", type=click.IntRange(1), default=1, show_default=True, help="Which page.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@click.pass_context
+def studies(ctx: click.Context, study_uid: str | None, only_short: bool, limit: int, page: int, as_json: bool) -> None:
+    """Show studies, newest first: what was announced, received, delivered and confirmed, in instances.
+
+    Works with or without the service. Exit code 1 when one that is asked for is not known here.
+    """
+    request: dict[str, Any] = {"do": "studies", "study": study_uid, "limit": limit, "offset": (page - 1) * limit}
+    if only_short:
+        request["short_for_s"] = settings_of(ctx).spool.study_short_alarm_s
+    rows = ask_or_look(ctx, request, study_rows, request)
+    if as_json:
+        print_json(rows)
+    else:
+        _print_studies(rows)
+    if study_uid and not rows:
+        ctx.exit(1)
+
+
+def _print_studies(rows: list[dict[str, Any]]) -> None:
+    table = []
+    for row in rows:
+        facts = [
+            row["study_uid"] or "(not known)",
+            _minute(row["last_at"]),
+            "-" if row["expected"] is None else str(row["expected"]),
+            str(row["received"]),
+            str(row["missing"]),
+        ]
+        state = "complete" if row["complete"] else f"SHORT since {_minute(row['short_since'])}"
+        if row["quarantined"]:
+            state += f", {row['quarantined']} in quarantine"
+        for name, tally in sorted(row["destinations"].items()) or [("(none)", None)]:
+            counts = [str(tally[key]) for key in ("delivered", "confirmed")] if tally else ["-", "-"]
+            table.append([*facts, name, *counts, state])
+            facts, state = [""] * len(facts), ""
+    echo_table(
+        table,
+        ["study", "last", "announced", "received", "missing", "destination", "delivered", "confirmed", "state"],
+    )
+
+
+def _minute(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _scrub_line(scrub: dict[str, Any]) -> str:
+    at = scrub["last_full_pass_at"]
+    last = "not yet" if at is None else _minute(at)
+    now = f", {scrub['percent']:.0f} % of the next" if scrub["running"] else ""
+    return f"everything read again and compared: {last}{now}"
 
 
 def _print(answer: dict[str, Any]) -> None:
@@ -48,6 +114,7 @@ def _print(answer: dict[str, Any]) -> None:
     )
     disk = answer["disk"]
     click.echo(f"disk {disk['used_percent']} % used, {disk['free_bytes'] / 1e9:.1f} GB free, room {disk['room']}")
+    click.echo(_scrub_line(answer["scrub"]))
     rows = []
     for name, row in sorted(answer["destinations"].items()):
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"
@@ -64,8 +131,10 @@ def _print(answer: dict[str, Any]) -> None:
     if answer["unrouted"]:
         click.echo(f"ALARM unrouted: {answer['unrouted']} objects match no route; they are kept")
     for name, count in answer["alarms"].items():
-        click.echo(f"ALARM {name}: {count}")
+        click.echo(f"ALARM {name}: {count}{HELP.get(name, '')}")
     if answer.get("ledger_fault"):
         click.echo(f"ALARM ledger: {answer['ledger_fault']}")
     if not answer["sums_agree"]:
-        click.echo("ALARM sums: accepted is not what is held, released, quarantined and retired together")
+        wrong = [name for name, row in sorted(answer["destinations"].items()) if not row.get("sums_agree", True)]
+        where = f"; deliveries to {', '.join(wrong)}" if wrong else ""
+        click.echo(f"ALARM sums: accepted is not what is held, released, quarantined and retired together{where}")

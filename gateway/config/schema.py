@@ -116,7 +116,21 @@ class SpoolSettings(Table):
     high_water_percent: float = Field(
         90.0, gt=0, le=100, description="Disk use above which new associations are rejected as transient."
     )
-    retention_days: float = Field(7.0, ge=0, description="How long a confirmed object is still kept.")
+    retention_days: float = Field(7.0, ge=0, description="How long an object is still kept after all confirmed it.")
+    retention_days_stored: float | None = Field(
+        None,
+        ge=0,
+        description="The same where some archive gave no more evidence than success; absent: retention_days.",
+    )
+    retention_yields: bool = Field(
+        True,
+        description="Confirmed objects go before their days are over when space is short, the oldest first; false: "
+        "scanners are turned away instead. What is not confirmed never goes.",
+    )
+    scrub_days: float = Field(7.0, gt=0, description="Every object is read again and its hash compared so often.")
+    study_short_alarm_s: float = Field(
+        3600.0, gt=0, description="A study of which something is missing or unconfirmed for so long is an alarm."
+    )
 
 
 class CommitmentSettings(Table):

@@ -46,6 +46,13 @@ class CustodyRot(SpoolError):
     hint = "the object is in quarantine; look at it with `dicom-gateway queue show`"
 
 
+class ExportError(GatewayError):
+    """Copies could not be written to where they were to go."""
+
+    exit_code = 75
+    hint = "make room, and export to another folder; nothing in the spool was changed"
+
+
 class Refused(GatewayError):
     """An object was not taken; `status` is the DIMSE status that says why (PS3.4 B.2.3, PS3.7 Annex C)."""
 

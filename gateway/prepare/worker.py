@@ -9,12 +9,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from gateway.dicom.part10 import read_meta
-from gateway.model.errors import CustodyRot, PrepareError
+from gateway.model.errors import PrepareError
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.pool import WorkerLost, WorkerPool
 from gateway.prepare.recipe import Rendition, target_syntax
 from gateway.prepare.strikes import Attempt, Strikes
 from gateway.spool.rows import Held
+from gateway.spool.store import unreadable
 
 log = logging.getLogger("gateway.prepare")
 
@@ -82,7 +83,7 @@ class Renderer:
             with open(path, "rb") as file:
                 offset = read_meta(file).dataset_offset
         except (OSError, ValueError) as error:
-            raise CustodyRot("the object cannot be read") from error
+            raise unreadable(error) from error
         cpu_s = FLOOR_S + held.instance.length / SLOWEST_BYTES_PER_S
         try:
             sha256, length, seconds = self._pool.run(

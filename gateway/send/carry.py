@@ -35,7 +35,8 @@ class Carrier:
     def carry(
         self, courier: Courier, claim: Claim, offers: Sequence[tuple[str, str]], beat: Callable[[], None]
     ) -> Verdict:
-        """Deliver one instance; `offers` are the (SOP Class, Transfer Syntax) pairs that wait. Raises CustodyRot."""
+        """Deliver one instance; `offers` are the (SOP Class, Transfer Syntax) pairs that wait. Raises CustodyRot,
+        SpoolError."""
         held, started = claim.held, time.monotonic()
         target = self._shaper.wanted(held.instance, started)
         through, done = self._shaper.through[target], 0

@@ -40,7 +40,7 @@ class Courier(Protocol):
         """Learn which (SOP Class UID, Transfer Syntax UID) pairs are waiting, so that one opening serves them all."""
 
     def deliver(self, consignment: Consignment) -> Verdict:
-        """Carry one instance and return what the peer said; raises CustodyRot only."""
+        """Carry one instance and return what the peer said; raises CustodyRot or SpoolError only."""
         ...
 
     def accepts(self, sop_class_uid: str) -> frozenset[str] | None:

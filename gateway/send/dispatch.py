@@ -170,6 +170,8 @@ class Lane:
         except CustodyRot as rot:
             self._quarantine(held, rot)
             return
+        except SpoolError as error:  # too many open files, say: neither the instance nor the destination is ill
+            verdict = Verdict.deferred(Blame.GATEWAY, text=error.detail)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,

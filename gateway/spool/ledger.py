@@ -20,9 +20,13 @@ from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, De
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.promises import Promises
-from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
+from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+REMEMBERED = 100_000
+"""Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
+STORED = "stored"
+"""Evidence of a delivery: the peer's success status, and no more than that."""
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
@@ -148,15 +152,18 @@ class Ledger:
 
         Where one of a failover group has it already, no other gets it.
         """
-        added = 0
+        added = False
         for name, way in ways.items():
             if way.instead and self._any_has(seq, way.instead):
                 continue
-            added += self._db.execute(
+            new = self._db.execute(
                 "INSERT OR IGNORE INTO delivery (seq, destination, state, priority, recipe, quiet_s, instead) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (seq, name, Delivery.QUEUED, way.priority, " ".join(way.recipe), way.quiet_s, " ".join(way.instead)),
             ).rowcount
+            if new:
+                added = True
+                self.count(f"required:{name}")
         if added and state is Custody.RELEASED:
             self._custody(seq, state, CustodyEvent.REQUIRED_AGAIN)
 
@@ -181,10 +188,12 @@ class Ledger:
                 continue
             seq, moved = row["seq"], moved + 1
             self._delivery(seq, destination, DeliveryEvent.REROUTED, f"to {target}")
+            self.count(f"required:{destination}", -1)
             if self._any_has(seq, [target]):
                 self._db.execute("DELETE FROM delivery WHERE seq = ? AND destination = ?", (seq, destination))
                 self._release_if_done(seq)
                 continue
+            self.count(f"required:{target}")
             self._db.execute(
                 "UPDATE delivery SET destination = ?, attempts = 0, next_attempt_at = 0, code = 0, reason = '' "
                 "WHERE seq = ? AND destination = ?",
@@ -240,7 +249,7 @@ class Ledger:
         )
         self._delivery(seq, destination, DeliveryEvent(verdict.outcome.value), verdict.text)
         if verdict.outcome is Outcome.ACCEPTED and suffices:
-            self.confirm([seq], destination, "stored")
+            self.confirm([seq], destination, STORED)
 
     def confirm(self, seqs: Iterable[int], destination: str, evidence: str) -> int:
         """Write down evidence that the peer has what it was sent; return for how many that was news."""
@@ -308,7 +317,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT seq FROM delivery WHERE destination = ? AND state = ?", (destination, Delivery.SENT)
         ).fetchall()
-        return self.confirm([row["seq"] for row in rows], destination, "stored")
+        return self.confirm([row["seq"] for row in rows], destination, STORED)
 
     def _release_if_done(self, seq: int) -> None:
         open_rows = self._db.execute(
@@ -317,12 +326,23 @@ class Ledger:
         row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
         if not open_rows and row["state"] == Custody.IN_CUSTODY:
             self._custody(seq, Custody.IN_CUSTODY, CustodyEvent.CONFIRMED_BY_ALL)
+            self._db.execute(
+                "UPDATE instance SET released_at = ?, proven = NOT EXISTS (SELECT 1 FROM delivery "
+                "WHERE delivery.seq = instance.seq AND NOT EXISTS (SELECT 1 FROM history WHERE seq = delivery.seq "
+                "AND destination = delivery.destination AND event = ? AND detail != ?)) WHERE seq = ?",
+                (time.time(), DeliveryEvent.EVIDENCED, STORED, seq),
+            )
 
     def operate(self, seqs: Sequence[int], destination: str | None, event: DeliveryEvent) -> int:
-        """Apply an operator's event to the deliveries that it can happen to; return how many."""
+        """Apply an operator's event to the deliveries that it can happen to; return how many.
+
+        What is in quarantine is not released: there is nothing to send.
+        """
         wanted = [state for state, ev in DELIVERY if ev is event]
         changed = 0
         for seq in seqs:
+            if event is DeliveryEvent.RELEASED_BY_OPERATOR and self._state(seq) is Custody.QUARANTINED:
+                continue
             rows = self._db.execute("SELECT destination, state FROM delivery WHERE seq = ?", (seq,)).fetchall()
             for row in rows:
                 if Delivery(row["state"]) in wanted and destination in (None, row["destination"]):
@@ -341,14 +361,23 @@ class Ledger:
             ).rowcount
         return changed
 
-    def quarantine(self, held: Held, reason: str) -> None:
-        """Put an instance where nothing deletes it; its open deliveries are held."""
-        self._custody(held.seq, held.state, CustodyEvent.ROT_FOUND, reason)
+    def quarantine(self, held: Held, reason: str) -> bool:
+        """Put an instance where nothing deletes it; its open deliveries are held. Returns False when it is there
+        already, or was given up since `held` was read."""
+        state = self._state(held.seq)
+        if state not in (Custody.IN_CUSTODY, Custody.RELEASED):
+            return False
+        self._custody(held.seq, state, CustodyEvent.ROT_FOUND, reason)
         self.count("quarantined")
         self._db.execute(
             "UPDATE delivery SET state = ?, reason = ? WHERE seq = ? AND state NOT IN (?, ?)",
             (Delivery.HELD, reason, held.seq, Delivery.SENT, Delivery.CONFIRMED),
         )
+        return True
+
+    def _state(self, seq: int) -> Custody | None:
+        row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
+        return Custody(row["state"]) if row else None
 
     def restart_deliveries(self) -> int:
         """Put what was being sent when the process ended back into the queue; return how many."""
@@ -357,18 +386,80 @@ class Ledger:
             self._delivery(row["seq"], row["destination"], DeliveryEvent.RESTARTED)
         return len(rows)
 
-    def retire(self, seqs: Sequence[int]) -> None:
-        """Mark released instances as retired; their files may go after this is durable."""
-        for seq in seqs:
+    def retire(self, seqs: Sequence[int]) -> list[int]:
+        """Mark those that are released still as retired, and return them; their files may go after this is durable.
+
+        Since they were chosen, one may have come again and be required by another destination, or be found rotten.
+        """
+        retired = [seq for seq in seqs if self._state(seq) is Custody.RELEASED]
+        for seq in retired:
             self._custody(seq, Custody.RELEASED, CustodyEvent.RETENTION_OVER)
+        return retired
 
     def forget(self, seqs: Sequence[int]) -> None:
         """Drop the rows of retired instances whose files are gone; the sums keep counting them."""
         for seq in seqs:
-            for row in self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall():
+            rows = self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall()
+            for row in rows:
                 self.count(f"retired:{row['destination']}")
+            self._db.execute(
+                "INSERT INTO retired (study_uid, sop_instance_uid, destinations, received_at) "
+                "SELECT study_uid, sop_instance_uid, ?, received_at FROM instance WHERE seq = ?",
+                (" ".join(row["destination"] for row in rows), seq),
+            )
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
+        self._remember("retired")
+
+    def _remember(self, table: str) -> None:
+        """Keep only the latest rows."""
+        self._db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (REMEMBERED,))
+
+    def believe(self, now: float, plausible: float) -> None:
+        """Let the days of what was released before the clock was known begin now."""
+        self._db.execute(
+            "UPDATE instance SET released_at = ? WHERE state = ? AND proven IN (0, 1) AND released_at < ?",
+            (now, Custody.RELEASED, plausible),
+        )
+
+    def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str) -> None:
+        """Write down that `source` said it sent these; what it says again keeps its first time.
+
+        `study_uid` may be empty: a request for storage commitment names instances only (PS3.4 J.3.2). An instance that
+        never came is taken to be of the study that the others of the list are of, when that is one.
+        """
+        studies = {} if study_uid else {uid: self._study_of(uid) for uid in sop_instance_uids}
+        known = {study for study in studies.values() if study} | ({study_uid} if study_uid else set())
+        of_the_rest = known.pop() if len(known) == 1 else ""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO study_claim (study_uid, sop_instance_uid, source, said_at) VALUES (?, ?, ?, ?)",
+            [(studies.get(uid) or of_the_rest, uid, source, time.time()) for uid in sop_instance_uids],
+        )
+        self._remember("study_claim")
+
+    def _study_of(self, sop_instance_uid: str) -> str:
+        row = self._db.execute(
+            "SELECT study_uid FROM instance WHERE sop_instance_uid = :uid "
+            "UNION ALL SELECT study_uid FROM retired WHERE sop_instance_uid = :uid LIMIT 1",
+            {"uid": sop_instance_uid},
+        ).fetchone()
+        return row["study_uid"] if row else ""
+
+    def settle(self, study_uid: str) -> int:
+        """Expect no more of a study: a person says so. Returns how many instances are no longer missed."""
+        return self._db.execute(
+            "DELETE FROM study_claim WHERE study_uid = ? "
+            "AND NOT EXISTS (SELECT 1 FROM instance WHERE instance.sop_instance_uid = study_claim.sop_instance_uid) "
+            "AND NOT EXISTS (SELECT 1 FROM retired WHERE retired.sop_instance_uid = study_claim.sop_instance_uid)",
+            (study_uid,),
+        ).rowcount
+
+    def save_scrub(self, state: ScrubState) -> None:
+        """Write down how far reading everything again has come."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO scrub (id, began_at, finished_at, position) VALUES (1, ?, ?, ?)",
+            (state.began_at, state.finished_at, state.position),
+        )
 
     def unrouted(self) -> list[Held]:
         """Return instances in custody that no destination is queued for."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.model.lifecycle import Custody, Delivery
+from gateway.model.errors import GatewayError
+from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
 from gateway.spool.promises import Promises
-from gateway.spool.rows import Claim, Held, Sent, due, held_of, ledger_errors
+from gateway.spool.rows import Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
 
 _SENT = "seq, sop_class_uid, sop_instance_uid, study_uid, series_uid, asked"
 
@@ -30,9 +31,10 @@ class LedgerReader:
         """Close the connection."""
         self._db.close()
 
-    def _all(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+    def rows(self, sql: str, *args: Any, **named: Any) -> list[sqlite3.Row]:
+        """Return what a question in SQL finds; for the rooms of the spool that only look."""
         with ledger_errors("reading"):
-            return self._db.execute(sql, args).fetchall()
+            return self._db.execute(sql, named or args).fetchall()
 
     def due(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
         """Return what `Ledger.claim` would, without taking it."""
@@ -41,37 +43,44 @@ class LedgerReader:
 
     def to_be_evidenced(self, destination: str, now: float, patience_s: float, limit: int) -> list[Sent]:
         """Return what a peer took and is to be asked about now, oldest first; see `due` for clocks set back."""
-        rows = self._all(
-            f"SELECT {_SENT} FROM delivery JOIN instance USING (seq) WHERE destination = ? AND delivery.state = ? "
-            "AND (next_attempt_at <= ? OR next_attempt_at > ? + ?) ORDER BY seq LIMIT ?",
-            *(destination, Delivery.SENT, now, now, patience_s, limit),
+        rows = self.rows(
+            f"SELECT {_SENT} FROM delivery JOIN instance USING (seq) "
+            "WHERE destination = :destination AND delivery.state = :sent "
+            "AND (next_attempt_at <= :now OR next_attempt_at > :now + :patience) ORDER BY seq LIMIT :limit",
+            destination=destination,
+            sent=Delivery.SENT,
+            now=now,
+            patience=patience_s,
+            limit=limit,
         )
         return [Sent(*row) for row in rows]
 
     def transaction(self, transaction_uid: str) -> tuple[str, list[Sent]]:
         """Return the destination that was asked in a commitment transaction, and what is not answered of it."""
-        rows = self._all(
+        rows = self.rows(
             f"SELECT {_SENT}, destination FROM commitment JOIN delivery USING (seq, destination) JOIN instance "
-            "USING (seq) WHERE transaction_uid = ?",
-            transaction_uid,
+            "USING (seq) WHERE transaction_uid = :transaction",
+            transaction=transaction_uid,
         )
         return (rows[0]["destination"] if rows else ""), [Sent(*tuple(row)[:-1]) for row in rows]
 
-    def counters(self) -> dict[str, int]:
-        """Return the counters that survive restarts."""
-        return {row["name"]: row["value"] for row in self._all("SELECT name, value FROM counter")}
-
-    def custody_counts(self) -> dict[Custody, tuple[int, int]]:
-        """Return per custody state (instances, bytes)."""
-        rows = self._all("SELECT state, count(*) AS n, sum(length) AS bytes FROM instance GROUP BY state")
-        return {Custody(row["state"]): (row["n"], row["bytes"]) for row in rows}
-
-    def delivery_counts(self) -> dict[str, dict[Delivery, int]]:
-        """Return per destination and delivery state the number of instances."""
-        counts: dict[str, dict[Delivery, int]] = {}
-        for row in self._all("SELECT destination, state, count(*) AS n FROM delivery GROUP BY destination, state"):
-            counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["n"]
-        return counts
+    def sums(self) -> Sums:
+        """Return what must add up. One statement, so that a change between two looks is never taken for a loss."""
+        counters: dict[str, int] = {}
+        custody: dict[Custody, tuple[int, int]] = {}
+        deliveries: dict[str, dict[Delivery, int]] = {}
+        for kind, name, state, count, size in self.rows(
+            "SELECT 'counter', name, '', value, 0 FROM counter "
+            "UNION ALL SELECT 'custody', '', state, count(*), sum(length) FROM instance GROUP BY state "
+            "UNION ALL SELECT 'delivery', destination, state, count(*), 0 FROM delivery GROUP BY destination, state"
+        ):
+            if kind == "counter":
+                counters[name] = count
+            elif kind == "custody":
+                custody[Custody(state)] = (count, size)
+            else:
+                deliveries.setdefault(name, {})[Delivery(state)] = count
+        return Sums(counters, custody, deliveries)
 
     def unrouted_count(self) -> int:
         """Return how many instances in custody have no destination."""
@@ -79,11 +88,11 @@ class LedgerReader:
             "SELECT count(*) AS n FROM instance WHERE state = ? "
             "AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = instance.seq)"
         )
-        return int(self._all(sql, Custody.IN_CUSTODY)[0]["n"])
+        return int(self.rows(sql, Custody.IN_CUSTODY)[0]["n"])
 
     def oldest_waiting(self, destination: str) -> float | None:
         """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
             "WHERE destination = ? AND state IN (?, ?))",
             destination,
@@ -94,11 +103,11 @@ class LedgerReader:
 
     def oldest_unconfirmed(self, destination: str) -> float | None:
         """Return when the oldest instance was received that `destination` took and gave no evidence of; None: none."""
-        rows = self._all(
+        rows = self.rows(
             "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
-            "WHERE destination = ? AND state = ?)",
-            destination,
-            Delivery.SENT,
+            "WHERE destination = :destination AND state = :sent)",
+            destination=destination,
+            sent=Delivery.SENT,
         )
         return float(rows[0]["received_at"]) if rows else None
 
@@ -110,18 +119,26 @@ class LedgerReader:
 
     def get(self, object_id_prefix: str) -> list[Held]:
         """Return the instances whose object id begins so."""
-        rows = self._all("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
+        rows = self.rows("SELECT * FROM instance WHERE object_id LIKE ? || '%' LIMIT 50", object_id_prefix)
         return [held_of(row) for row in rows]
+
+    def one(self, object_id_prefix: str) -> Held:
+        """Return the instance whose object id begins so; raises GatewayError unless there is exactly one."""
+        found = self.get(object_id_prefix)
+        if len(found) != 1:
+            hint = "see `dicom-gateway queue list`"
+            raise GatewayError(f"{len(found)} objects begin with '{object_id_prefix}'", hint=hint)
+        return found[0]
 
     def deliveries(self, seq: int) -> list[dict[str, Any]]:
         """Return an instance's deliveries as plain rows."""
-        return [dict(row) for row in self._all("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
+        return [dict(row) for row in self.rows("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
 
     def history(self, seq: int) -> list[dict[str, Any]]:
         """Return what happened to an instance, oldest first."""
         return [
             dict(row)
-            for row in self._all(
+            for row in self.rows(
                 "SELECT destination, event, state, at, detail FROM history WHERE seq = ? ORDER BY id", seq
             )
         ]
@@ -131,13 +148,17 @@ class LedgerReader:
     ) -> list[dict[str, Any]]:
         """Return deliveries in any of `states` (all if empty), oldest first, with their instance's facts."""
         marks = ", ".join("?" * len(states)) or "delivery.state"
-        rows = self._all(
+        rows = self.rows(
             "SELECT instance.seq, object_id, sha256, length, modality, received_at, instance.state AS custody, "
-            "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, reason "
+            "destination, delivery.state AS state, priority, attempts, next_attempt_at, code, "
+            "CASE instance.state WHEN ? THEN (SELECT detail FROM history WHERE history.seq = instance.seq "
+            "AND event = ? ORDER BY id DESC LIMIT 1) ELSE reason END AS reason "
             "FROM instance LEFT JOIN delivery USING (seq) "
             f"WHERE (delivery.state IS NULL OR delivery.state IN ({marks})) "
             "AND ifnull(destination, '') = ifnull(?, ifnull(destination, '')) "
             "AND (? = 0 OR instance.state = ?) ORDER BY instance.seq LIMIT ?",
+            Custody.QUARANTINED,
+            CustodyEvent.ROT_FOUND,
             *states,
             destination,
             quarantined,
@@ -146,20 +167,72 @@ class LedgerReader:
         )
         return [dict(row) for row in rows]
 
-    def retirable(self, received_before: float, limit: int) -> list[Held]:
-        """Return released instances, oldest first, received before a moment."""
-        rows = self._all(
-            "SELECT * FROM instance WHERE state = ? AND received_at < ? ORDER BY seq LIMIT ?",
-            Custody.RELEASED,
-            received_before,
+    def page(
+        self, after: int, limit: int, destination: str | None, study_uid: str | None, *, quarantined: bool
+    ) -> list[Held]:
+        """Return instances that are here, oldest first, from the one after `after`: of one study, in quarantine, or
+        not yet confirmed by a destination, where that is asked for."""
+        rows = self.rows(
+            "SELECT * FROM instance WHERE seq > ? AND state != ? AND study_uid = ifnull(?, study_uid) "
+            "AND (? = 0 OR state = ?) AND (? IS NULL OR EXISTS (SELECT 1 FROM delivery "
+            "WHERE delivery.seq = instance.seq AND destination = ? AND delivery.state != ?)) ORDER BY seq LIMIT ?",
+            after,
+            Custody.RETIRED,
+            study_uid,
+            quarantined,
+            Custody.QUARANTINED,
+            destination,
+            destination,
+            Delivery.CONFIRMED,
             limit,
         )
         return [held_of(row) for row in rows]
 
+    def released(self, limit: int) -> list[Released]:
+        """Return up to `limit` instances that are proven and as many that are not, each those released first."""
+        rows = []
+        for proven in (False, True):
+            rows += self.rows(
+                "SELECT * FROM instance WHERE state = ? AND proven = ? ORDER BY released_at, seq LIMIT ?",
+                Custody.RELEASED,
+                proven,
+                limit,
+            )
+        return [Released(held_of(row), row["released_at"], bool(row["proven"])) for row in rows]
+
+    def scrub_state(self) -> ScrubState | None:
+        """Return how far reading everything again has come; None: nobody has begun yet."""
+        rows = self.rows("SELECT began_at, finished_at, position FROM scrub")
+        return ScrubState(*rows[0]) if rows else None
+
+    def last_seq(self) -> int:
+        """Return the number of the newest instance; 0 when there is none."""
+        return int(self.rows("SELECT ifnull(max(seq), 0) AS seq FROM instance")[0]["seq"])
+
+    def kept_after(self, seq: int) -> Held | None:
+        """Return the first instance after `seq` that is in custody or released."""
+        rows = self.rows(  # the + keeps SQLite from sorting all of a state to find the first
+            "SELECT * FROM instance WHERE seq > ? AND +state IN (?, ?) ORDER BY seq LIMIT 1",
+            seq,
+            Custody.IN_CUSTODY,
+            Custody.RELEASED,
+        )
+        return held_of(rows[0]) if rows else None
+
+    def kept_bytes_after(self, seq: int) -> int:
+        """Return what those instances take together."""
+        rows = self.rows(
+            "SELECT ifnull(sum(length), 0) AS bytes FROM instance WHERE seq > ? AND +state IN (?, ?)",
+            seq,
+            Custody.IN_CUSTODY,
+            Custody.RELEASED,
+        )
+        return int(rows[0]["bytes"])
+
     def seqs(self, states: Sequence[str], destination: str | None) -> list[int]:
         """Return the instances that have a delivery in one of `states` (to `destination`, if given)."""
         marks = ", ".join("?" * len(states))
-        rows = self._all(
+        rows = self.rows(
             f"SELECT DISTINCT seq FROM delivery WHERE state IN ({marks}) AND destination = ifnull(?, destination)",
             *states,
             destination,

@@ -68,6 +68,8 @@ class Standing:
     """Deliveries of them that are not confirmed."""
     unrouted: int
     """Those of them that no destination is queued for."""
+    retired: int
+    """Those that were here, were confirmed by every destination, and given up."""
 
 
 class Promises:
@@ -135,7 +137,8 @@ class Promises:
             "sum(ifnull(i.state = ?, 0)), "
             "(SELECT count(*) FROM delivery JOIN instance AS mine USING (seq) "
             "  WHERE mine.sop_instance_uid = item.sop_instance_uid AND delivery.state != ?), "
-            "sum(i.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = i.seq)) "
+            "sum(i.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = i.seq)), "
+            "(SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid) "
             "FROM promise_item AS item LEFT JOIN instance AS i ON i.sop_instance_uid = item.sop_instance_uid "
             "WHERE item.promise = ? AND item.outcome = ? GROUP BY number",
             *(Custody.QUARANTINED, Delivery.CONFIRMED, promise_id, OPEN),

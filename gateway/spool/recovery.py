@@ -143,7 +143,7 @@ def recover(store: Store, ledger: Ledger, reader: LedgerReader, router: Router) 
                 ledger.require(held.seq, held.state, ways)
     except OSError as error:
         raise SpoolError(f"recovery could not read the spool: {error}") from error
-    count = reader.custody_counts().get(Custody.IN_CUSTODY, (0, 0))[0]
+    count = reader.sums().custody.get(Custody.IN_CUSTODY, (0, 0))[0]
     found = Recovered(count, adopted, parts, restarted, set_aside, len(lost))
     log.info(
         "recovered held=%d adopted=%d parts_removed=%d restarted=%d set_aside=%d lost=%d",

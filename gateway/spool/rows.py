@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -57,6 +57,45 @@ class Receipt:
     """The same bytes were here already; no second copy was kept."""
     conflict: bool = False
     """The same UID is here with other bytes; both are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An instance that every destination has confirmed."""
+
+    held: Held
+    released_at: float
+    """When the last of them did, by the box's clock."""
+    proven: bool
+    """Every one of them gave more evidence than its success status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What must add up (contract D12), all of one moment."""
+
+    counters: Mapping[str, int]
+    custody: Mapping[Custody, tuple[int, int]]
+    """Instances and bytes."""
+    deliveries: Mapping[str, Mapping[Delivery, int]]
+    """By destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubState:
+    """How far reading everything again has come."""
+
+    began_at: float
+    """When the last pass began, by the box's clock; before the first, when the wait for it began."""
+    finished_at: float | None
+    """When the last full pass ended; None: there was none yet."""
+    position: int | None
+    """The last `seq` that was read; None between two passes."""
+
+    @property
+    def running(self) -> bool:
+        """True within a pass."""
+        return self.position is not None
 
 
 def held_of(row: sqlite3.Row) -> Held:

@@ -22,10 +22,13 @@ CREATE TABLE instance (
     received_at         REAL NOT NULL,                      -- for people only
     state               TEXT NOT NULL,                      -- model/lifecycle.py, Custody
     conflict            INTEGER NOT NULL DEFAULT 0,         -- another instance has this UID with other bytes
-    dimse_priority      INTEGER NOT NULL DEFAULT 0          -- (0000,0700) as the sender said it
+    dimse_priority      INTEGER NOT NULL DEFAULT 0,         -- (0000,0700) as the sender said it
+    released_at         REAL NOT NULL DEFAULT 0,            -- when the last destination confirmed
+    proven              INTEGER NOT NULL DEFAULT 0          -- every destination gave more than its success status
 );
 CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
 CREATE INDEX instance_state ON instance (state, seq);
+CREATE INDEX instance_released ON instance (state, proven, released_at);
 CREATE INDEX instance_study ON instance (study_uid, received_at);
 
 CREATE TABLE delivery (
@@ -97,4 +100,31 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 5;
+CREATE TABLE scrub (                                        -- one row: how far reading everything again has come
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    began_at    REAL NOT NULL,
+    finished_at REAL,
+    position    INTEGER                                     -- the last seq that was read; NULL between two passes
+);
+
+CREATE TABLE study_claim (                                  -- what a scanner said it sent, the latest only
+    id               INTEGER PRIMARY KEY,
+    study_uid        TEXT NOT NULL,                         -- empty where the scanner did not say and it is not known
+    sop_instance_uid TEXT NOT NULL,
+    source           TEXT NOT NULL,                         -- who said so, and how
+    said_at          REAL NOT NULL,
+    UNIQUE (sop_instance_uid, source)
+);
+CREATE INDEX study_claim_study ON study_claim (study_uid, sop_instance_uid);
+
+CREATE TABLE retired (                                      -- what was here, the latest only
+    id               INTEGER PRIMARY KEY,
+    study_uid        TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    destinations     TEXT NOT NULL,                         -- all had confirmed it; names with blanks
+    received_at      REAL NOT NULL
+);
+CREATE INDEX retired_study ON retired (study_uid, received_at);
+CREATE INDEX retired_instance ON retired (sop_instance_uid);
+
+PRAGMA user_version = 6;

@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,8 @@ class Spool:
             self.work.notify_all()
 
     def body(self, held: Held) -> Iterator[bytes]:
-        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot."""
+        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot, or
+        SpoolError when it cannot be read at present."""
         return self.store.body(self.path_of(held), held.instance.sha256)
 
     def path_of(self, held: Held) -> Path:
@@ -150,9 +151,24 @@ class Spool:
             lambda ledger: ledger.record(seq, destination, verdict, at, suffices=suffices)
         )
 
-    def quarantine(self, held: Held, reason: str) -> None:
-        """Put a rotten instance aside; raises SpoolError."""
-        self.committer.change(lambda ledger: ledger.quarantine(held, reason))
+    def quarantine(self, held: Held, reason: str) -> bool:
+        """Put a rotten instance aside; False when it is no longer ours to put. Raises SpoolError."""
+
+        def put_aside(ledger: Ledger) -> bool:
+            put = ledger.quarantine(held, reason)
+            if put:
+                ledger.count("custody_rot")
+            return put
+
+        return self.committer.change(put_aside)
+
+    def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str = "") -> None:
+        """Write down that `source` (an AE title, and how it said so) says it sent these instances; durable after
+        return. What of them never comes makes its study short. Raises SpoolError.
+
+        `study_uid` stays empty where the sender does not say: then it is that of those of the list that are here.
+        """
+        self.committer.change(lambda ledger: ledger.expect(sop_instance_uids, source, study_uid))
 
     def change(self, apply: Callable[[Ledger], int]) -> int:
         """Do an operator's change to the ledger."""
@@ -160,15 +176,20 @@ class Spool:
         self.hint()
         return result
 
-    def retire(self, helds: list[Held]) -> None:
-        """Give up the files of released instances: marked durably first, then removed, then forgotten."""
+    def retire(self, helds: list[Held]) -> int:
+        """Give up the files of released instances: marked durably first, then removed, then forgotten.
+
+        Returns how many: what is no longer released is left alone. Raises SpoolError.
+        """
         seqs = [held.seq for held in helds]
-        self.committer.change(lambda ledger: ledger.retire(seqs))
+        retired = self.committer.change(lambda ledger: ledger.retire(seqs))
+        gone = set(retired)
         try:
-            remove_files(self.store, ((held.shelf, held.instance.object_id) for held in helds))
+            remove_files(self.store, ((held.shelf, held.instance.object_id) for held in helds if held.seq in gone))
         except OSError as error:
             raise SpoolError(f"retired files could not be removed: {error.strerror}") from error
-        self.committer.change(lambda ledger: ledger.forget(seqs))
+        self.committer.change(lambda ledger: ledger.forget(retired))
+        return len(retired)
 
     def close(self) -> None:
         """Close the ledger and let another process in; the committer must have ended."""

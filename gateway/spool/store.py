@@ -8,6 +8,7 @@ object, its SHA-256 included, so that the file itself proves that it is whole an
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from gateway.dicom import part10
@@ -71,6 +73,35 @@ def _read_label(label: bytes) -> SOPInstance:
     origin = fields.pop("origin")
     origin["door"] = Door(origin["door"])
     return SOPInstance(**fields, header=header, origin=Origin(**origin))
+
+
+_ROTTEN = {errno.ENOENT, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""What a disk says about a file. Anything else, as too many open files, says something about us: nothing is put into
+quarantine for it."""
+
+
+def unreadable(error: OSError | ValueError) -> SpoolError:
+    """Return what it means that an object could not be read: CustodyRot, or a fault of the moment."""
+    if isinstance(error, OSError) and error.errno not in _ROTTEN:
+        return SpoolError(f"the object cannot be read at present: {error.strerror}")
+    return CustodyRot("the object cannot be read")
+
+
+def _dataset_offset(file: BinaryIO, length: int) -> int:
+    """Return where the data set begins; from the end where the meta before it is no longer readable."""
+    try:
+        return part10.read_meta(file).dataset_offset
+    except (ValueError, OSError):
+        return max(0, os.fstat(file.fileno()).st_size - length)
+
+
+def _readable(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what can be read of the rest of a file."""
+    try:
+        while block := file.read(BLOCK_BYTES):
+            yield block
+    except OSError:
+        return
 
 
 class Part:
@@ -209,13 +240,14 @@ class Store:
     def body(self, path: Path, sha256: str) -> Iterator[bytes]:
         """Yield the data set of an object; the last block comes only after the whole matched `sha256`.
 
-        Raises CustodyRot when the bytes are not those that were acknowledged, or cannot be read (contract D3).
+        Raises CustodyRot when the bytes are not those that were acknowledged, or the disk cannot give them (contract
+        D3); SpoolError when it is we who cannot read at present.
         """
         try:
             with open(path, "rb") as file:
                 offset = part10.read_meta(file).dataset_offset
         except (OSError, ValueError) as error:
-            raise CustodyRot("the object cannot be read") from error
+            raise unreadable(error) from error
         yield from self._proven(path, offset, sha256)
 
     def beginning(self, path: Path) -> bytes:
@@ -244,35 +276,55 @@ class Store:
                         yield held_back
                     held_back = block
         except OSError as error:
-            raise CustodyRot(f"object cannot be read: {error.strerror}") from error
+            raise unreadable(error) from error
         if digest.hexdigest() != sha256:
             raise CustodyRot("the bytes on disk are not those that were acknowledged")
         if held_back:
             yield held_back
 
     def verify(self, path: Path) -> SOPInstance:
-        """Return what the file says it is, if its bytes prove it; raises CustodyRot otherwise."""
+        """Return what the file says it is, if its bytes prove it; raises CustodyRot otherwise, or as `body` does."""
         try:
             with open(path, "rb") as file:
                 label = part10.read_meta(file).private
             instance = _read_label(label or b"")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except OSError as error:
+            raise unreadable(error) from error
+        except (ValueError, TypeError, KeyError) as error:
             raise CustodyRot("the object has no readable label") from error
         for _ in self.body(path, instance.sha256):
             pass
         return instance
 
-    def export(self, shelf: str, object_id: str, sha256: str, target: Path) -> None:
-        """Copy an object, without our label, to a new Part 10 file; raises CustodyRot, OSError."""
-        path = self.path_of(shelf, object_id)
-        with open(path, "rb") as file:
-            meta = part10.read_meta(file)
+    def uncache(self, path: Path) -> None:
+        """Have the next read come from the disk, where the rot is, and not from memory. Only a hint."""
+        try:
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            pass  # who reads it will say so
+
+    def export(self, shelf: str, instance: SOPInstance, target: Path) -> str | None:
+        """Copy an object, without our label, to a new durable Part 10 file; return the SHA-256 of the data set that
+        was found, whatever it is. None: the object cannot be read. Raises OSError when `target` cannot be written."""
+        try:
+            source = open(self.path_of(shelf, instance.object_id), "rb")  # noqa: SIM115 - told apart from the target
+        except OSError:
+            return None
         part = target.with_name(target.name + ".part")
-        with open(part, "xb") as copy:
-            copy.write(part10.meta_bytes(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid))
-            for block in self.body(path, sha256):
+        digest = hashlib.sha256()
+        with source, open(part, "xb") as copy:
+            copy.write(
+                part10.meta_bytes(instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid)
+            )
+            source.seek(_dataset_offset(source, instance.length))
+            for block in _readable(source):  # less than all is better than nothing; its hash says so
+                digest.update(block)
                 copy.write(block)
+            copy.flush()
+            os.fsync(copy.fileno())
         os.rename(part, target)
+        return digest.hexdigest()
 
     def set_aside(self, path: Path) -> None:
         """Move a file that proves nothing to the quarantine folder, which no code deletes from."""

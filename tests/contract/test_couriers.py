@@ -15,7 +15,7 @@ import trustme
 from pynetdicom import AE, _config, evt
 
 from gateway.config.destinations import ClientTls, DimseDestination, FolderDestination, StowDestination
-from gateway.model.errors import CustodyRot
+from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.verdict import Blame, Outcome
 from gateway.send.courier import Consignment
 from gateway.send.couriers import COURIERS
@@ -29,11 +29,11 @@ BODY = (
 )
 
 
-def consignment(*, rotten=False, syntax=ELE):
+def consignment(*, breaks=None, syntax=ELE):
     def body():
         yield BODY[:100_000]
-        if rotten:
-            raise CustodyRot("rot")
+        if breaks is not None:
+            raise breaks
         yield BODY[100_000:]
 
     return Consignment("ab" * 16, CT, "1.2.3.4", "1.2.3", syntax, len(BODY), body)
@@ -208,9 +208,10 @@ def test_the_same_instance_again_is_accepted(peer, courier):
 
 
 @every
-def test_rot_never_reaches_the_peer_as_a_whole_object(peer, courier):
-    with pytest.raises(CustodyRot):
-        courier.deliver(consignment(rotten=True))
+@pytest.mark.parametrize("fault", [CustodyRot("rot"), SpoolError("too many open files")])
+def test_what_cannot_be_read_to_its_end_never_reaches_the_peer_as_a_whole_object(peer, courier, fault):
+    with pytest.raises(type(fault)):
+        courier.deliver(consignment(breaks=fault))
     assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
     assert peer.got == [WHOLE]
 

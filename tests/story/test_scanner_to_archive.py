@@ -132,9 +132,9 @@ def test_an_operator_sees_holds_releases_and_exports(make_box, make_archive, dim
     assert wait_until(lambda: cli(box, "queue", "hold", object_id[:10]).returncode == 0)
     archive.start()
     assert cli(box, "queue", "list", "--state", "held").stdout.count(object_id[:12]) == 1
-    copy = box.folder / "copy.dcm"
-    assert cli(box, "queue", "export", object_id, str(copy)).returncode == 0
-    assert digest_of(copy) == digest_of(ct_files[0])
+    copies = box.folder / "copies"
+    assert cli(box, "queue", "export", object_id, "--to", str(copies)).returncode == 0
+    assert digest_of(copies / f"{object_id}.dcm") == digest_of(ct_files[0])
     assert cli(box, "queue", "release", object_id).returncode == 0
     assert wait_until(box.delivered_all)
     assert cli(box, "echo", "pacs").returncode == 0

@@ -15,7 +15,6 @@ from gateway.model.backoff import next_delay_s
 from gateway.model.errors import ImpossibleTransition
 from gateway.model.lifecycle import CUSTODY, Custody, CustodyEvent, after
 from gateway.model.verdict import Blame, Outcome
-from gateway.retire.retention import received_before
 from gateway.send.stow_rs import judge, outcome_of
 from gateway.spool.capacity import Room  # fmt: skip
 from gateway.spool.capacity import judge as judge_room
@@ -102,10 +101,6 @@ def test_the_reserve_wins_over_the_water_mark():
     assert judge_room(1000, 99, None, 50, 90) is Room.TIGHT
     assert judge_room(1000, 49, None, 50, 90) is Room.FULL
     assert judge_room(1000, 900, 3, 50, 90) is Room.FULL
-
-
-def test_a_clock_of_1970_retires_nothing():
-    assert received_before(1000.0, 0) is None
 
 
 def test_nothing_leaves_quarantine_and_nothing_is_retired_before_release():

@@ -107,7 +107,7 @@ def test_a_stand_in_that_has_the_instance_confirmed_completes_it(book, tmp_path)
         book.record(1, "b", Verdict.accepted(0, "stored"), 0.0)
         assert book.reroute("a", {"b"}, 9) == 1
     reader = LedgerReader(tmp_path / "ledger.db")
-    assert reader.custody_counts() == {Custody.RELEASED: (1, 1)}
+    assert reader.sums().custody == {Custody.RELEASED: (1, 1)}
     reader.close()
 
 
