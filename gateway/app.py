@@ -26,6 +26,7 @@ from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
+from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
 from gateway.model.instance import SOPInstance
@@ -131,6 +132,10 @@ class Gateway:
 
     def _spool_settings(self) -> SpoolSettings:
         return self.settings.spool
+
+    def signing_key(self) -> SigningKey:
+        """Return the key that receipts are signed by, made when it is first asked for; raises IdentityError."""
+        return signing_key(self.settings.gateway.data_dir / "identity" / "receipt.key")
 
     def _open_lane(self, destination: DestinationSettings) -> None:
         calling = self.settings.gateway.ae_title
