@@ -46,6 +46,10 @@ class CustodyRot(SpoolError):
     hint = "the object is in quarantine; look at it with `dicom-gateway queue show`"
 
 
+class Stopped(GatewayError):
+    """The room is to end in the middle of a delivery; the instance is delivered again later."""
+
+
 class Refused(GatewayError):
     """An object was not taken; `status` is the DIMSE status that says why (PS3.4 B.2.3, PS3.7 Annex C)."""
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import SOPInstance
+from gateway.model.instance import Priority, SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
@@ -210,9 +210,9 @@ class Ledger:
         self._note(seq, destination, event, target, detail)
         return target
 
-    def claim(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
-        """Take up to `limit` deliveries that are due, in order of priority and acceptance, into SENDING."""
-        claims = due(self._db, destination, limit, now, patience_s)
+    def claim(self, destination: str, priority: Priority, limit: int, now: float, patience_s: float) -> list[Claim]:
+        """Take up to `limit` deliveries of one priority that are due, in order of acceptance, into SENDING."""
+        claims = due(self._db, destination, priority, limit, now, patience_s)
         for claim in claims:
             self._delivery(claim.held.seq, destination, DeliveryEvent.CLAIMED)
         return claims

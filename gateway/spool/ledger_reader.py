@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.model.instance import Priority
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
@@ -30,10 +31,10 @@ class LedgerReader:
         with ledger_errors("reading"):
             return self._db.execute(sql, args).fetchall()
 
-    def due(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
+    def due(self, destination: str, priority: Priority, limit: int, now: float, patience_s: float) -> list[Claim]:
         """Return what `Ledger.claim` would, without taking it."""
         with ledger_errors("reading"):
-            return due(self._db, destination, limit, now, patience_s)
+            return due(self._db, destination, priority, limit, now, patience_s)
 
     def counters(self) -> dict[str, int]:
         """Return the counters that survive restarts."""
