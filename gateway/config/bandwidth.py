@@ -68,3 +68,9 @@ class BandwidthSettings(Rate):
         [], description="The first one that holds decides; outside of all, the rate beside them."
     )
     stat_passes: bool = Field(False, description="true: what is STAT neither waits for the limit nor counts for it.")
+
+    @model_validator(mode="after")
+    def _opens_at_some_time(self) -> BandwidthSettings:
+        if not self.stat_passes and all(rate.limit == 0 for rate in (self, *self.windows)):
+            raise ValueError("nothing would ever leave; without a limit, give no rate")
+        return self

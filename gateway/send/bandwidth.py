@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from gateway.config.bandwidth import LEAST_BYTES_PER_S, WEEK, BandwidthSettings, Window
+from gateway.config.bandwidth import WEEK, BandwidthSettings, Window
 from gateway.model.errors import Stopped
 from gateway.model.instance import Priority
 from gateway.model.verdict import Verdict
@@ -23,6 +23,8 @@ MIN_BURST_BYTES, BURST_S = 16 * 1024, 0.1
 """What may leave at once after a pause: a tenth of a second of the line, for threads oversleep."""
 MIN_PIECE_BYTES, MAX_PIECE_BYTES, PIECE_S = 1024, 64 * 1024, 0.125
 """What leaves between two waits: so little that no peer, with all associations taking turns, misses the next one."""
+RECENT_S = 10.0
+"""A wait is news for so long: longer than the longest pause between two of them, the coding of an object apart."""
 PULSE_S = 0.5
 """A wait is cut to this, so that the watchdog hears of it."""
 
@@ -72,18 +74,20 @@ class TokenBucket:
 class Limit:
     """One configured limit, shared by every thread that it holds back."""
 
-    def __init__(self, settings: BandwidthSettings | None) -> None:
+    def __init__(self, settings: BandwidthSettings | None, local_time: Callable[[], datetime] = datetime.now) -> None:
         self.settings = settings or BandwidthSettings.model_validate({})
         """Replaced when the configuration is read again."""
+        self._local_time = local_time
         self._lock = threading.Lock()
         self._bucket = TokenBucket()
-        self._last = float(LEAST_BYTES_PER_S)
+        self._last: float | None = None
+        self._waited_at = float("-inf")
         self._waited_bytes = 0
 
     def now(self) -> float | None:
         """The limit in force in bytes a second, by the box's clock."""
         settings = self.settings
-        return limit_at(settings, datetime.now()) if settings.windows else settings.limit
+        return limit_at(settings, self._local_time()) if settings.windows else settings.limit
 
     def binds(self, priority: Priority) -> bool:
         """True when deliveries of this priority heed it."""
@@ -97,16 +101,22 @@ class Limit:
         """The rate for what is under way: it goes on at the last one when a window closes, so that its peer does not
         wait in the middle of it."""
         rate = self.now()
-        if rate:
+        if rate != 0:
             self._last = rate
-        return self._last if rate == 0 else rate
+        return self._last
 
     def take(self, count: int, bytes_per_s: float, now: float) -> float:
         """Take bytes at a rate; return the seconds after which they may leave."""
         with self._lock:
             wait_s = self._bucket.take(count, bytes_per_s, now)
-            self._waited_bytes += count if wait_s else 0
+            if wait_s:
+                self._waited_at = now
+                self._waited_bytes += count
         return wait_s
+
+    def holds_back(self, now: float) -> bool:
+        """True while it is closed, or when something waited for it just now; `now` is monotonic."""
+        return self.now() == 0 or now - self._waited_at < RECENT_S
 
     def report(self) -> dict[str, Any]:
         """Return the limit in force, and what it did."""
@@ -123,7 +133,7 @@ class Pace:
 
     def __init__(
         self,
-        limits: Sequence[Limit],
+        limits: Iterable[Limit],
         priority: Priority,
         throughput: Throughput,
         stop: threading.Event,
@@ -175,4 +185,6 @@ class Paced:
 
     def deliver(self, consignment: Consignment) -> Verdict:
         """Carry one instance; raises Stopped besides what the courier raises."""
-        return self._courier.deliver(replace(consignment, body=self._pace.body(consignment.body)))
+        return self._courier.deliver(
+            replace(consignment, body=self._pace.body(consignment.body), unsent=consignment.body)
+        )

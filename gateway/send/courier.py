@@ -31,6 +31,8 @@ class Consignment:
     length: int
     """Bytes that `body` yields in all."""
     body: Body
+    unsent: Body | None = None
+    """The same bytes for who reads them but does not send them, as a signature does; None: `body` serves."""
 
 
 class Courier(Protocol):

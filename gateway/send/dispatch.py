@@ -92,8 +92,9 @@ class Lane:
         self._diverted_at = 0.0
         self.shaper = Shaper(settings.compression, renderer.rates)
         self._carrier = Carrier(settings.name, spool, renderer, self.shaper, allow_decompress=settings.allow_decompress)
-        self.limit = Limit(settings.bandwidth)
-        self._limits = [self.limit] if line is None else [self.limit, line]
+        self.limits = {"destination": Limit(settings.bandwidth)}
+        if line is not None:
+            self.limits["box"] = line
         self.throughput = Throughput()
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
@@ -123,14 +124,13 @@ class Lane:
                 beat()
                 if self.health.ill and not self._probe_if_due(courier):
                     courier.close()
+                    self._give_back()  # what was claimed while another courier found it ill
                     self._divert()
                     stop.wait(IDLE_WAIT_S)
                     continue
                 claim = self._next(number)
                 if claim is not None:
-                    self._busy.add(number)
-                    self._carry(courier, claim, stop, beat)
-                    self._busy.discard(number)
+                    self._carry(number, courier, claim, stop, beat)
                     busy_at = time.monotonic()
                     continue
                 if number and self._waiting():
@@ -150,15 +150,17 @@ class Lane:
         self._record_late()
         with self._lock:
             order = self._turns.order()
-        for priority in order:
-            if any(limit.closed(priority) for limit in self._limits):
-                if self._ready[priority]:
-                    self._give_back([priority])
+        for place, priority in enumerate(order):
+            if any(limit.closed(priority) for limit in self.limits.values()):
+                self._give_back([priority])
                 continue
             if not self._ready[priority]:
-                self._refill(priority)
+                only_its_turn = min(order[place:]) < priority
+                self._refill(priority, 1 if only_its_turn else CLAIMS_PER_COURIER * self.settings.associations)
             with self._lock:
-                if self._ready[priority] and self._helps(number, priority):
+                if self._ready[priority]:
+                    if not self._helps(number, priority):
+                        return None
                     self._turns.went(priority)
                     return self._ready[priority].popleft()
         return None
@@ -175,8 +177,9 @@ class Lane:
         waited_s = time.monotonic() - self._ready_since
         return self._waiting() > CLAIMS_PER_ASSOCIATION * number or waited_s > SOLO_S
 
-    def _refill(self, priority: Priority) -> None:
-        """Claim what is due of one class; not again within a moment when there was none and nobody gave a hint."""
+    def _refill(self, priority: Priority, limit: int) -> None:
+        """Claim up to `limit` that are due of one class; not again within a moment when there was none and nobody gave
+        a hint."""
         if not self._refilling.acquire(timeout=REFILL_WAIT_S):
             return
         try:
@@ -184,7 +187,8 @@ class Lane:
             hints, now = self._spool.hints, time.monotonic()
             if self._ready[priority] or (hint == hints and now - looked_at < IDLE_WAIT_S):
                 return
-            limit = CLAIMS_PER_COURIER * self.settings.associations + len(self._in_hand)
+            if self._spool.committer.fault:
+                limit += len(self._in_hand)  # they cannot be marked, and are looked up again
             claims = self._spool.claim(self.name, priority, limit, self.settings.retry_ceiling_s)
             with self._lock:
                 fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
@@ -206,10 +210,13 @@ class Lane:
         classes = dict.fromkeys(sop_class for sop_class, _ in pairs)
         return [*pairs, *((sop_class, syntax) for sop_class in classes for syntax in self.shaper.candidates())]
 
-    def _carry(self, courier: Courier, claim: Claim, stop: threading.Event, beat: Callable[[], None]) -> None:
+    def _carry(
+        self, number: int, courier: Courier, claim: Claim, stop: threading.Event, beat: Callable[[], None]
+    ) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
-        paced = Paced(courier, Pace(self._limits, claim.priority, self.throughput, stop, beat))
+        paced = Paced(courier, Pace(self.limits.values(), claim.priority, self.throughput, stop, beat))
+        self._busy.add(number)
         try:
             verdict = self._carrier.carry(paced, claim, self._offers(claim), beat)
         except Stopped:
@@ -219,6 +226,8 @@ class Lane:
         except CustodyRot as rot:
             self._quarantine(held, rot)
             return
+        finally:
+            self._busy.discard(number)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,
@@ -312,6 +321,11 @@ class Lane:
         if moved:
             log.warning("rerouted dest=%s objects=%d", self.name, moved)
 
+    def limited_by(self) -> str | None:
+        """Return whose bandwidth holds deliveries back at present: "destination", "box", or None."""
+        now = time.monotonic()
+        return next((name for name, limit in self.limits.items() if limit.holds_back(now)), None)
+
     def retry_now(self) -> None:
         """Let the next probe be at once: a person asked for it."""
         with self._lock:
@@ -365,13 +379,19 @@ class Lane:
     def _give_back(self, classes: Iterable[Priority] = Priority) -> None:
         """Put claims that nobody has begun back into the queue."""
         with self._lock:
-            seqs = []
+            claims = [claim for priority in classes for claim in self._ready[priority]]
+            seqs = [claim.held.seq for claim in claims]
             for priority in classes:
-                seqs += [claim.held.seq for claim in self._ready[priority]]
                 self._ready[priority].clear()
             self._in_hand.difference_update(seqs)
-        if seqs:
-            try:
-                self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
-            except SpoolError:
-                return  # the next start puts them back
+        if not seqs:
+            return
+        try:
+            self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
+        except (
+            SpoolError
+        ):  # they stay claimed, and go when they may; at the end of the lane the next start puts them back
+            with self._lock:
+                self._in_hand.update(seqs)
+                for claim in reversed(claims):
+                    self._ready[claim.priority].appendleft(claim)

@@ -18,7 +18,7 @@ from gateway.identity.tls import client_context
 from gateway.model.errors import IdentityError
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
 from gateway.model.verdict import Blame, Outcome, Verdict
-from gateway.send.courier import Consignment
+from gateway.send.courier import Body, Consignment
 from gateway.send.http_status import verdict_of_http
 
 MAX_REPLY_BYTES = 4 << 20
@@ -154,24 +154,25 @@ class StowRs:
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + meta
         tail = f"\r\n--{boundary}--\r\n".encode()
 
-        def body() -> Iterator[bytes]:
+        def whole(body: Body) -> Iterator[bytes]:
             yield head
-            for block in consignment.body():
+            for block in body():
                 yield bytes(block)
             yield tail
 
+        unsent = consignment.unsent or consignment.body
         headers = {
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             "Content-Length": str(len(head) + consignment.length + len(tail)),
             "Accept": "application/dicom+json",
         }
         try:
-            headers |= self._credential.headers(Outgoing("POST", self._url, body))
+            headers |= self._credential.headers(Outgoing("POST", self._url, lambda: whole(unsent)))
         except IdentityError as error:
             return Verdict.deferred(Blame.DESTINATION, text=error.detail)
         try:
             response = self._pool.request(
-                "POST", self._url, body=body(), headers=headers, redirect=False, preload_content=False
+                "POST", self._url, body=whole(consignment.body), headers=headers, redirect=False, preload_content=False
             )
             try:
                 reply = response.read(MAX_REPLY_BYTES)

@@ -33,11 +33,11 @@ class Throughput:
             self._seconds.popleft()
 
     def report(self, now: float) -> dict[str, Any]:
-        """Return bytes that left a second, and objects that arrived, both over the last minute."""
+        """Return bytes that left a second, and objects that arrived a second, both over the last minute."""
         with self._lock:
             self._forget(int(now))
             rows = list(self._seconds)
         return {
             "bytes_per_s": round(sum(row[1] for row in rows) / SPAN_S),
-            "objects_per_min": sum(row[2] for row in rows),
+            "objects_per_s": round(sum(row[2] for row in rows) / SPAN_S, 2),
         }
