@@ -103,12 +103,16 @@ def _status(gateway: Gateway) -> dict[str, Any]:
     answer["listeners"] = [
         {"port": listener.port, "associations": listener.associations} for listener in gateway.listeners
     ]
+    answer["bandwidth"] = gateway.line.report()
     answer["workers_lost"] = gateway.workers_lost
     for name, lane in gateway.lanes.items():
         health = lane.health
         row = answer["destinations"].setdefault(name, {})
         row["well"] = not health.ill
         row["reason"] = health.reason
+        row["rate"] = lane.throughput.report(time.monotonic())
+        row["bandwidth"] = lane.limits["destination"].report()
+        row["limited_by"] = lane.limited_by() if row.get("backlog_objects") else None
         row["compression"] = lane.shaper.report()
         row["retry_in_s"] = max(0.0, round(health.retry_at - time.monotonic(), 1)) if health.ill else 0.0
     return answer

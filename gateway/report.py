@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,16 +20,24 @@ def sums_agree(counters: Mapping[str, int], custody: Mapping[Custody, tuple[int,
     return counters.get("accepted", 0) == present + counters.get("retired", 0)
 
 
+def _backlog(reader: LedgerReader, destination: str) -> dict[str, Any]:
+    backlog = reader.backlog(destination)
+    since = backlog.oldest_received_at
+    return {
+        "backlog_objects": backlog.objects,
+        "backlog_bytes": backlog.bytes,
+        "oldest_waiting_since": since,
+        "oldest_age_s": None if since is None else round(max(0.0, time.time() - since), 1),
+    }
+
+
 def report(reader: LedgerReader, capacity: Capacity) -> dict[str, Any]:
     """Return counts per state and destination, room on the disk, and whether the sums agree."""
     counters, custody = reader.counters(), reader.custody_counts()
     deliveries = reader.delivery_counts()
     empty = (0, 0)
     destinations: dict[str, dict[str, Any]] = {
-        name: {
-            **{state.value: counts.get(state, 0) for state in Delivery},
-            "oldest_waiting_since": reader.oldest_waiting(name),
-        }
+        name: {**{state.value: counts.get(state, 0) for state in Delivery}, **_backlog(reader, name)}
         for name, counts in deliveries.items()
     }
     return {

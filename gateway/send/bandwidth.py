@@ -116,7 +116,8 @@ class Limit:
 
     def holds_back(self, now: float) -> bool:
         """True while it is closed, or when something waited for it just now; `now` is monotonic."""
-        return self.now() == 0 or now - self._waited_at < RECENT_S
+        limit = self.now()
+        return limit == 0 or (limit is not None and now - self._waited_at < RECENT_S)
 
     def report(self) -> dict[str, Any]:
         """Return the limit in force, and what it did."""

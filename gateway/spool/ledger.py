@@ -21,7 +21,7 @@ from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _INSTANCE_COLUMNS = (
     "object_id, sop_class_uid, sop_instance_uid, transfer_syntax_uid, sha256, length, study_uid, series_uid, "
@@ -293,6 +293,8 @@ class Ledger:
         for seq in seqs:
             for row in self._db.execute("SELECT destination FROM delivery WHERE seq = ?", (seq,)).fetchall():
                 self.count(f"retired:{row['destination']}")
+            # Not left to the foreign key: their sums need the length of an instance that is still there.
+            self._db.execute("DELETE FROM delivery WHERE seq = ?", (seq,))
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.model.instance import Priority
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.spool.rows import Claim, Held, due, held_of, ledger_errors
+
+WAITING = (Delivery.QUEUED, Delivery.SENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one destination, what is being sent included."""
+
+    objects: int
+    bytes: int
+    """Of the data sets as they came."""
+    oldest_received_at: float | None
+    """By the box's clock; None when nothing waits."""
 
 
 class LedgerReader:
@@ -48,8 +62,8 @@ class LedgerReader:
     def delivery_counts(self) -> dict[str, dict[Delivery, int]]:
         """Return per destination and delivery state the number of instances."""
         counts: dict[str, dict[Delivery, int]] = {}
-        for row in self._all("SELECT destination, state, count(*) AS n FROM delivery GROUP BY destination, state"):
-            counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["n"]
+        for row in self._all("SELECT destination, state, deliveries FROM delivery_sum WHERE deliveries > 0"):
+            counts.setdefault(row["destination"], {})[Delivery(row["state"])] = row["deliveries"]
         return counts
 
     def unrouted_count(self) -> int:
@@ -60,16 +74,27 @@ class LedgerReader:
         )
         return int(self._all(sql, Custody.IN_CUSTODY)[0]["n"])
 
-    def oldest_waiting(self, destination: str) -> float | None:
-        """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
-        rows = self._all(
-            "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
-            "WHERE destination = ? AND state IN (?, ?))",
+    def backlog(self, destination: str) -> Backlog:
+        """Return what waits for `destination`, in a time that does not grow with it."""
+        (sums,) = self._all(
+            "SELECT ifnull(sum(deliveries), 0) AS n, ifnull(sum(bytes), 0) AS bytes FROM delivery_sum "
+            "WHERE destination = ? AND state IN (?, ?)",
             destination,
-            Delivery.QUEUED,
-            Delivery.SENDING,
+            *WAITING,
         )
-        return float(rows[0]["received_at"]) if rows else None
+        heads = [
+            self._all(
+                "SELECT min(seq) AS seq FROM delivery WHERE destination = ? AND state = ? AND priority = ?",
+                destination,
+                state,
+                priority,
+            )[0]["seq"]
+            for state in WAITING
+            for priority in Priority
+        ]
+        oldest = min((seq for seq in heads if seq is not None), default=None)
+        rows = self._all("SELECT received_at FROM instance WHERE seq = ?", oldest)
+        return Backlog(sums["n"], sums["bytes"], rows[0]["received_at"] if rows else None)
 
     def places(self) -> Iterator[tuple[str, str, int, int, Custody]]:
         """Yield (object_id, shelf, seq, length, state) of every row."""

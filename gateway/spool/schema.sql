@@ -44,6 +44,35 @@ CREATE TABLE delivery (
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
 
+-- Sums of `delivery`, kept by triggers: who asks for the backlog every few seconds must not count a million rows.
+CREATE TABLE delivery_sum (
+    destination TEXT NOT NULL,
+    state       TEXT NOT NULL,                              -- model/lifecycle.py, Delivery
+    deliveries  INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,                           -- of their instances' data sets
+    PRIMARY KEY (destination, state)
+) WITHOUT ROWID;
+CREATE TRIGGER delivery_entered AFTER INSERT ON delivery BEGIN
+    INSERT OR IGNORE INTO delivery_sum VALUES (NEW.destination, NEW.state, 0, 0);
+    UPDATE delivery_sum
+        SET deliveries = deliveries + 1, bytes = bytes + (SELECT length FROM instance WHERE seq = NEW.seq)
+        WHERE destination = NEW.destination AND state = NEW.state;
+END;
+CREATE TRIGGER delivery_changed AFTER UPDATE OF destination, state ON delivery BEGIN
+    INSERT OR IGNORE INTO delivery_sum VALUES (NEW.destination, NEW.state, 0, 0);
+    UPDATE delivery_sum
+        SET deliveries = deliveries - 1, bytes = bytes - (SELECT length FROM instance WHERE seq = OLD.seq)
+        WHERE destination = OLD.destination AND state = OLD.state;
+    UPDATE delivery_sum
+        SET deliveries = deliveries + 1, bytes = bytes + (SELECT length FROM instance WHERE seq = NEW.seq)
+        WHERE destination = NEW.destination AND state = NEW.state;
+END;
+CREATE TRIGGER delivery_left BEFORE DELETE ON delivery BEGIN
+    UPDATE delivery_sum
+        SET deliveries = deliveries - 1, bytes = bytes - (SELECT length FROM instance WHERE seq = OLD.seq)
+        WHERE destination = OLD.destination AND state = OLD.state;
+END;
+
 CREATE TABLE history (
     id          INTEGER PRIMARY KEY,
     seq         INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
@@ -60,4 +89,4 @@ CREATE TABLE counter (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
