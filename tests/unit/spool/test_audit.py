@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Verdict
 from gateway.model.way import Way
@@ -31,7 +31,7 @@ def take(spool: Spool, number: int, content: bytes = b"x") -> None:
 
 
 def deliver(spool: Spool, destination: str, verdict: Verdict) -> None:
-    for claim in spool.claim(destination, 2, 300.0):
+    for claim in spool.claim(destination, Priority.NORMAL, 2, 300.0):
         spool.record(claim, verdict, 0.0).outcome()
 
 

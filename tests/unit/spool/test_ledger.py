@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
 from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
@@ -69,7 +69,7 @@ def entered(book: Ledger, number: int, ways: dict[str, Way], received_at: float 
 
 def waiting(book: Ledger, destination: str, now: float = 2000.0) -> list[int]:
     with book.transaction():
-        return [claim.held.seq for claim in book.claim(destination, 100, now, 300.0)]
+        return [c.held.seq for p in Priority for c in book.claim(destination, p, 100, now, 300.0)]
 
 
 @pytest.fixture
