@@ -65,7 +65,8 @@ class BandwidthSettings(Rate):
     """How fast objects may leave."""
 
     windows: list[Window] = Field(
-        [], description="The first one that holds decides; outside of all, the rate beside them."
+        [],
+        description="Other rates at certain hours: the first window that holds decides, outside of all the rate above.",
     )
     stat_passes: bool = Field(False, description="true: what is STAT neither waits for the limit nor counts for it.")
 
