@@ -255,6 +255,16 @@ def test_a_silent_peer_is_ill(peer, courier):
 
 
 @network
+def test_a_silent_peer_is_left_for_a_new_association(peer, courier):
+    """What it answers too late must never be taken for the answer to the next instance."""
+    peer.delay_s = 5.0
+    assert courier.deliver(consignment()).outcome is Outcome.DEFERRED
+    peer.delay_s = 0.0
+    peer.refuse()
+    assert courier.deliver(consignment()).outcome is Outcome.REFUSED
+
+
+@network
 def test_nobody_there_is_told_in_words(peer, courier):
     peer.close()
     for verdict in (courier.deliver(consignment()), courier.probe()):
