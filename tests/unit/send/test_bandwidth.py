@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import datetime, timedelta
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.config.bandwidth import LEAST_BYTES_PER_S, BandwidthSettings, Window
+from gateway.config.destinations import StowDestination
 from gateway.model.errors import CustodyRot, Stopped
 from gateway.model.instance import Priority
 from gateway.model.transfer_syntax import EXPLICIT_LE, JPEG_LS_LOSSLESS
@@ -20,10 +22,16 @@ from gateway.prepare.choice import FIRST_GUESS, choose
 from gateway.send.bandwidth import Limit, Pace, Paced, TokenBucket, burst_bytes, holds, limit_at, piece_bytes
 from gateway.send.courier import Consignment
 from gateway.send.shaping import Meter
+from gateway.send.stow_rs import StowRs
 from gateway.send.throughput import Throughput
+from tests.ports import free_port
 
 RATES = st.floats(LEAST_BYTES_PER_S, 1e9)
 MONDAY = datetime(2026, 1, 5)  # a Monday
+
+
+def on_monday() -> datetime:
+    return MONDAY
 
 
 def settings(**given) -> BandwidthSettings:
@@ -107,6 +115,8 @@ def test_the_first_window_that_holds_decides_and_else_the_rate_beside_them():
         ({"bytes_per_s": 7999}, "at least 8000"),
         ({"mbit_per_s": 0.06}, "at least 8000"),
         ({"mbit_per_s": float("inf")}, "finite"),
+        ({"mbit_per_s": 0}, "nothing would ever leave"),
+        ({"bytes_per_s": 0, "windows": [{"days": ["sun"], "mbit_per_s": 0}]}, "nothing would ever leave"),
         ({"windows": [{"hours": "08:00-08:00", "mbit_per_s": 1}]}, "ends when it begins"),
         ({"windows": [{"days": ["monday"], "mbit_per_s": 1}]}, "'mon'"),
         ({"windows": [{"days": [], "mbit_per_s": 1}]}, "at least 1 item"),
@@ -130,6 +140,8 @@ def leaves(told: Pace, *blocks: bytes) -> tuple[bytes, float]:
 
 
 CONTENT = bytes(range(256)) * 1000
+CLOSED = settings(bytes_per_s=0, windows=[{"days": ["sun"], "hours": "03:00-03:01"}])
+"""But for a minute of the week, since what never opens is refused."""
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -161,28 +173,32 @@ def test_stat_passes_only_where_it_may():
     assert leaves(pace(slow, priority=Priority.STAT), CONTENT)[0] == CONTENT  # 32 s, would it wait
     assert slow.report()["waited_bytes"] == 0
     assert slow.take(1, 8000, time.monotonic()) == 0  # nor does it count for the limit
-    closed = [Limit(settings(bytes_per_s=0, stat_passes=passes)).closed(Priority.STAT) for passes in (True, False)]
-    assert closed == [False, True]
+    assert not Limit(settings(bytes_per_s=0, stat_passes=True)).closed(Priority.STAT)
     assert Limit(settings(bytes_per_s=0, stat_passes=True)).closed(Priority.NORMAL)
+    assert Limit(CLOSED, on_monday).closed(Priority.STAT)
     assert not Limit(settings()).closed(Priority.BULK)
     assert not Limit(None).closed(Priority.BULK)
 
 
-def test_what_is_under_way_when_a_window_closes_goes_on_at_the_last_rate():
-    limit = Limit(settings(bytes_per_s=50_000_000))
-    body = pace(limit).body(lambda: iter([CONTENT]))()
+@pytest.mark.parametrize(("before", "least_s"), [(settings(), 0), (settings(bytes_per_s=500_000), 0.9)])
+def test_what_is_under_way_when_a_window_closes_goes_on_at_the_last_rate(before, least_s):
+    started = time.monotonic()
+    limit = Limit(before, on_monday)
+    body = pace(limit).body(lambda: iter([CONTENT] * 2))()
     first = next(body)
-    limit.settings = settings(bytes_per_s=0)
+    limit.settings = CLOSED
     assert limit.closed(Priority.NORMAL)
-    assert bytes(first) + b"".join(body) == CONTENT
+    assert bytes(first) + b"".join(body) == CONTENT * 2
+    assert time.monotonic() - started >= least_s
 
 
 def test_a_new_limit_counts_in_the_middle_of_an_object():
     limit = Limit(settings(bytes_per_s=8000))
     body = pace(limit).body(lambda: iter([CONTENT]))()
     first = next(body)
-    limit.settings = settings()
+    limit.settings, waited = settings(), limit.report()["waited_bytes"]
     assert bytes(first) + b"".join(body) == CONTENT  # 32 s at the old one
+    assert limit.report()["waited_bytes"] == waited
 
 
 def test_a_stop_ends_the_wait():
@@ -193,6 +209,86 @@ def test_a_stop_ends_the_wait():
     with pytest.raises(Stopped):
         for _ in body:
             pass
+
+
+class Clock:
+    """The box's clock, as an operator, a battery or NTP sets it each time somebody looks."""
+
+    def __init__(self, *shows: datetime) -> None:
+        self._shows = cycle(shows)
+
+    def __call__(self) -> datetime:
+        return next(self._shows)
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        Clock(MONDAY, datetime(1970, 1, 1)),
+        Clock(datetime(2099, 12, 31, 23, 59), MONDAY, datetime(1970, 1, 1)),
+        Clock(*(MONDAY - timedelta(hours=hours) for hours in range(100))),
+    ],
+)
+def test_a_clock_that_is_set_back_neither_stops_nor_frees_what_is_under_way(clock):
+    """Each hour has the same rate, so that only the clock's jumps could make a difference."""
+    day = [{"hours": "00:00-12:00", "bytes_per_s": 500_000}, {"hours": "12:00-00:00", "bytes_per_s": 500_000}]
+    limit = Limit(settings(windows=day), clock)
+    content, took_s = leaves(pace(limit), CONTENT)
+    assert content == CONTENT
+    assert took_s >= (len(CONTENT) - burst_bytes(500_000)) / 500_000
+
+
+def test_hours_are_asked_each_time_so_that_a_wrong_clock_is_forgotten_when_it_is_right():
+    nights = settings(bytes_per_s=0, windows=[{"hours": "22:00-06:00"}])
+    at = [datetime(1970, 1, 1, 12)]
+    limit = Limit(nights, lambda: at[0])
+    assert limit.closed(Priority.NORMAL)
+    at[0] = MONDAY.replace(hour=23)
+    assert not limit.closed(Priority.NORMAL)
+
+
+def test_it_holds_back_while_something_waits_for_it_and_while_it_is_closed():
+    now, limit = time.monotonic(), Limit(settings(bytes_per_s=8000), on_monday)
+    assert not limit.holds_back(now)
+    limit.take(100_000, 8000, now)
+    assert limit.holds_back(now + 1)
+    assert not limit.holds_back(now + 60)
+    limit.settings = settings()
+    assert not limit.holds_back(now + 1)
+    limit.settings = CLOSED
+    assert limit.holds_back(now + 60)
+
+
+def test_reading_a_body_to_sign_it_costs_no_bandwidth(tmp_path):
+    def never():
+        raise AssertionError("the paced body was read, though nobody is there to take it")
+
+    for name in ("id", "key"):
+        (tmp_path / name).write_text("secret")
+    auth = {"kind": "aws", "region": "eu", "access_key_id_file": "id", "secret_access_key_file": "key"}
+    auth |= {key: tmp_path / auth[key] for key in auth if key.endswith("_file")}
+    url = f"http://127.0.0.1:{free_port()}/studies"
+    courier = StowRs(StowDestination(name="cloud", kind="stow", url=url, auth=auth), "EDGEGW")
+    read = []
+
+    def raw():
+        read.append(1)
+        yield CONTENT
+
+    verdict = courier.deliver(Consignment("0" * 32, "1.2", "1.2.3", "", EXPLICIT_LE, len(CONTENT), never, raw))
+    assert read and verdict.text.startswith("cannot connect")
+
+
+def test_a_paced_courier_is_handed_the_bytes_for_both_purposes():
+    class Signs(Swallows):
+        def deliver(self, consignment: Consignment) -> Verdict:
+            assert b"".join(consignment.unsent()) == b"".join(consignment.body()) == CONTENT
+            return Verdict.accepted()
+
+    throughput = Throughput()
+    consignment = Consignment("0" * 32, "1.2", "1.2.3", "", EXPLICIT_LE, len(CONTENT), lambda: iter([CONTENT]))
+    Paced(Signs(), pace(Limit(None), throughput=throughput)).deliver(consignment)
+    assert throughput.report(time.monotonic())["bytes_per_s"] == round(len(CONTENT) / 60)
 
 
 def test_rot_is_told_through_the_pace():
@@ -239,9 +335,9 @@ def test_throughput_is_that_of_the_last_minute():
     throughput.add(100.2, sent_bytes=6000, objects=1)
     throughput.add(100.9, sent_bytes=6000)
     throughput.add(130.0, sent_bytes=600, objects=2)
-    assert throughput.report(140.0) == {"bytes_per_s": 210, "objects_per_min": 3}
-    assert throughput.report(160.0) == {"bytes_per_s": 10, "objects_per_min": 2}
-    assert throughput.report(190.0) == {"bytes_per_s": 0, "objects_per_min": 0}
+    assert throughput.report(140.0) == {"bytes_per_s": 210, "objects_per_s": 0.05}
+    assert throughput.report(160.0) == {"bytes_per_s": 10, "objects_per_s": 0.03}
+    assert throughput.report(190.0) == {"bytes_per_s": 0, "objects_per_s": 0}
 
 
 @given(st.lists(st.floats(0, 1000), max_size=200))
