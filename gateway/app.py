@@ -59,7 +59,7 @@ class Gateway:
             self._ways_of,
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
-        self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
+        self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of, lambda: self.settings)
         self.listeners: list[Listener] = []
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
