@@ -87,10 +87,11 @@ class Header:
         self.coding = coding
         self.places = Layout(file, coding).level()
         self._level = {place.tag: _was(file, place, coding) for place in self.places if place.tag not in PIXELS}
-        self.dataset = self._fresh()
+        self.dataset = self.fresh()
         """What steps change."""
 
-    def _fresh(self) -> Dataset:
+    def fresh(self) -> Dataset:
+        """Return the data set as it came."""
         return Dataset({BaseTag(tag): was.raw for tag, was in self._level.items()})
 
     def apply(self, steps: Iterable[Step]) -> None:
@@ -105,7 +106,7 @@ class Header:
             try:
                 return _Speller(self.coding).changes(self.dataset, self._level, (), ())
             except _Inexpressible:
-                go_over(self._fresh())  # every letter that came must be certain, also where a step has read it already
+                go_over(self.fresh())  # every letter that came must be certain, also where a step has read it already
                 go_over(self.dataset)
                 return _Speller(self.coding).changes(self.dataset, self._level, (), ())
 
@@ -119,36 +120,57 @@ class Header:
 
 def edit(path: Path, offset: int, transfer_syntax_uid: str, out: Path, steps: Sequence[Step]) -> Edited:
     """Write the data set at `offset` of `path` to `out`, changed by `steps`; raises PrepareError, OSError."""
-    plain, inflated = out.with_name(f"{out.name}.plain"), out.with_name(f"{out.name}.inflated")
-    deflated = transfer_syntax_uid == DEFLATED_LE
+    plain = out.with_name(f"{out.name}.plain")
     try:
-        if deflated:
-            with open(path, "rb") as source, open(inflated, "wb") as target:
-                source.seek(offset)
-                inflate(source, target)
-        begins = 0 if deflated else offset
-        with open(inflated if deflated else path, "rb") as stream:
-            stream.seek(begins)
+        with _opened(path, offset, transfer_syntax_uid, out.with_name(f"{out.name}.inflated")) as stream:
             header = Header(stream, coding_of(transfer_syntax_uid))
             header.apply(steps)
             changes = header.changes()
             with open(plain, "wb") as target:
                 for block in spliced(header.places, changes, lambda place: _blocks(stream, place)):
                     target.write(block)
-        if deflated and changes:
+        if transfer_syntax_uid != DEFLATED_LE:
+            plain.rename(out)
+        elif changes:
             with open(plain, "rb") as source, open(out, "wb") as target:
                 deflate(source, target)
-        elif deflated:
-            _copy(path, offset, out)
         else:
-            plain.rename(out)
+            _copy(path, offset, out)
+    finally:
+        plain.unlink(missing_ok=True)
+    uids = (header.new_uid(tag, changes) for tag in (SOP_INSTANCE_UID, STUDY_INSTANCE_UID))
+    return Edited(*_digest(out), *uids)
+
+
+def preview(
+    path: Path, offset: int, transfer_syntax_uid: str, folder: Path, steps: Sequence[Step]
+) -> tuple[Dataset, Dataset]:
+    """Return what the data set's header says, and what it would say after `steps`; what nobody touched is the same raw
+    element in both. Writes to `folder` when it must inflate. Raises PrepareError, OSError."""
+    with _opened(path, offset, transfer_syntax_uid, folder / "inflated") as stream:
+        header = Header(stream, coding_of(transfer_syntax_uid))
+        header.apply(steps)
+        header.changes()
+        return header.fresh(), header.dataset
+
+
+@contextmanager
+def _opened(path: Path, offset: int, transfer_syntax_uid: str, inflated: Path) -> Iterator[BinaryIO]:
+    """Open a data set at its beginning, a deflated one by way of the file `inflated`."""
+    try:
+        with open(path, "rb") as source:
+            source.seek(offset)
+            if transfer_syntax_uid != DEFLATED_LE:
+                yield source
+                return
+            with open(inflated, "w+b") as stream:
+                inflate(source, stream)
+                stream.seek(0)
+                yield stream
     except (zlib.error, struct.error) as error:
         raise PrepareError("the data set cannot be followed") from error
     finally:
-        plain.unlink(missing_ok=True)
         inflated.unlink(missing_ok=True)
-    uids = (header.new_uid(tag, changes) for tag in (SOP_INSTANCE_UID, STUDY_INSTANCE_UID))
-    return Edited(*_digest(out), *uids)
 
 
 def spliced(places: Sequence[Place], changes: Changes, bytes_of: Callable[[Place], Iterable[bytes]]) -> Iterator[bytes]:

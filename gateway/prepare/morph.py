@@ -22,7 +22,7 @@ from gateway.config.morph import ChangeSettings, MorphSettings, Step, TagPath, t
 from gateway.dicom.values import FLOATS, INTEGERS, WRITABLE, count_fault, value_fault
 from gateway.model.errors import PrepareError
 from gateway.prepare.character_set import texts_of
-from gateway.prepare.occasion import Occasion
+from gateway.prepare.recipe import Occasion
 
 ORIGINAL_ATTRIBUTES = 0x04000561
 MAX_MATCHED_CHARS = 1024

@@ -11,8 +11,7 @@ from pydicom.dataset import Dataset
 from gateway.config.morph import MorphSettings
 from gateway.prepare.edit import Step
 from gateway.prepare.morph import morph
-from gateway.prepare.occasion import Occasion
-from gateway.prepare.recipe import Stage
+from gateway.prepare.recipe import Occasion, Stage
 
 STAGES: dict[type, Callable[[Dataset, Any, Occasion], None]] = {MorphSettings: morph}
 """By the table's type. A stage may change every attribute, UIDs too; it is shown no pixels."""

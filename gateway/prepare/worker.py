@@ -11,12 +11,10 @@ from uuid import uuid4
 
 from gateway.config.schema import Settings
 from gateway.dicom.part10 import read_meta
-from gateway.dicom.values import value_fault
 from gateway.model.errors import CustodyRot, PrepareError, PrepareLater
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
-from gateway.prepare.occasion import Occasion
 from gateway.prepare.pool import WorkerLost, WorkerPool
-from gateway.prepare.recipe import Rendition, Stage, stages_of, target_syntax
+from gateway.prepare.recipe import Occasion, Rendition, Stage, occasion_of, stages_of, target_syntax
 from gateway.prepare.strikes import RECIPE, Attempt, Strikes
 from gateway.spool.rows import Held
 
@@ -83,10 +81,7 @@ class Renderer:
         Raises PrepareError when that cannot be, PrepareLater when it may be another time.
         """
         settings, instance = self._settings(), held.instance
-        stages = stages_of(settings, recipe)
-        source = instance.origin.calling_ae_title.strip()
-        source = source if value_fault("LO", source) is None and source.isascii() else ""
-        occasion = Occasion(source, settings.gateway.id, instance.received_at)
+        stages, occasion = stages_of(settings, recipe), occasion_of(settings, instance)
         syntax = instance.transfer_syntax_uid
         out = self._out(held)
         attempt = Attempt(instance.object_id, instance.sop_class_uid, syntax, RECIPE)
