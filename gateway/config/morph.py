@@ -238,18 +238,22 @@ class MorphSettings(Table):
 def change_in_words(change: ChangeSettings) -> str:
     """Say what an operation does: "PatientID with 'A-' before it"."""
     words: dict[str, Any] = {
-        "set": lambda: f"set to {', '.join(repr(value) for value in change.set or ())}",
+        "set": lambda: f"set to {', '.join(map(_quoted, change.set or ()))}",
         "remove": lambda: "removed",
         "copy_from": lambda: f"copied from {change.copy_from}",
-        "prefix": lambda: f"with {change.prefix!r} before it",
+        "prefix": lambda: f"with {_quoted(change.prefix)} before it",
         "map": lambda: _map_in_words(change),
-        "match": lambda: f"with {change.replace!r} for {change.match.pattern if change.match else ''!r}",
+        "match": lambda: f"with {_quoted(change.replace)} for {_quoted(change.match and change.match.pattern)}",
     }
     done = next(name for name in words if getattr(change, name) is not None)
     return f"{change.tag} {words[done]()}"
 
 
 def _map_in_words(change: ChangeSettings) -> str:
-    other = "as it is" if change.default is None else repr(change.default)
-    pairs = ", ".join(f"{old!r} to {new!r}" for old, new in (change.map or {}).items())
+    other = "as it is" if change.default is None else _quoted(change.default)
+    pairs = ", ".join(f"{_quoted(old)} to {_quoted(new)}" for old, new in (change.map or {}).items())
     return f"by a table ({pairs}, else {other})"
+
+
+def _quoted(text: str | None) -> str:
+    return f"'{text}'"

@@ -54,7 +54,7 @@ def value_fault(vr: str, value: str) -> str | None:
     if not value:
         return None
     if vr not in WRITABLE:
-        return f"cannot be given as text in a {vr}"
+        return f"cannot be given as text: it is a {vr}"
     if "\\" in value and vr not in SINGLE_VALUED:
         return "holds a backslash, which separates values"
     if vr in INTEGERS:
@@ -64,7 +64,7 @@ def value_fault(vr: str, value: str) -> str | None:
     if (_CONTROL_IN_TEXT if vr in PARAGRAPHS else _CONTROL).search(value):
         return "holds a control character"
     if len(value) > MAX_CHARS.get(vr, len(value)):
-        return f"is longer than the {MAX_CHARS[vr]} characters of a {vr}"
+        return f"is longer than the {MAX_CHARS[vr]} characters that {vr} allows"
     form, words = _FORM.get(vr, ("", ""))
     if form and not re.fullmatch(form, value, re.ASCII):
         return f"is not {words}"

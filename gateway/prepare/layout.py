@@ -16,7 +16,8 @@ from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import is_big_endian, is_implicit
 
 MAX_HEADER_BYTES = 64 << 20
-MAX_ELEMENTS = 300_000
+MAX_ELEMENTS = 500_000
+"""A worker has 1 GiB, and holds what pydicom makes of all of them in two thirds of it."""
 MAX_FRAGMENTS = 1 << 20
 PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _ITEM_MARKS = (struct.pack("<HH", 0xFFFE, 0xE000), struct.pack(">HH", 0xFFFE, 0xE000))
