@@ -117,7 +117,8 @@ def _asked(settings: Settings, path: Path, origin: Origin, at: datetime) -> _Ask
 
 def _recipes(settings: Settings, asked: _Asked) -> dict[str, list[Difference] | str]:
     """Return destination -> what its recipe changes, or why it cannot be applied; raises OSError."""
-    from gateway.prepare.difference import differences  # pydicom is slow to import, and seldom needed
+    from gateway.prepare.character_set import quietly  # pydicom is slow to import, and seldom needed
+    from gateway.prepare.difference import differences
     from gateway.prepare.edit import preview
     from gateway.prepare.stages import steps_of
 
@@ -128,7 +129,8 @@ def _recipes(settings: Settings, asked: _Asked) -> dict[str, list[Difference] | 
             with TemporaryDirectory() as folder:
                 steps = steps_of(stages_of(settings, way.recipe), occasion_of(settings, instance))
                 pair = preview(asked.path, asked.offset, instance.transfer_syntax_uid, Path(folder), steps)
-                made[name] = list(differences(*pair))
+                with quietly():
+                    made[name] = list(differences(*pair))
         except PrepareError as error:
             made[name] = error.detail
     return made

@@ -5,10 +5,12 @@ A data set that goes over is decoded as it says, or not at all: no letter is gue
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pydicom import config
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding, encode_string
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
@@ -24,10 +26,22 @@ Terms = tuple[str, ...]
 
 
 @contextmanager
-def strictly() -> Iterator[None]:
-    """Take letters that cannot be decoded for errors, where pydicom would put others in their place."""
+def quietly() -> Iterator[None]:
+    """Let pydicom say nothing: its warnings, which it also logs, quote values."""
+    log, mode = logging.getLogger("pydicom"), config.settings.reading_validation_mode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        log.disabled, config.settings.reading_validation_mode = True, config.IGNORE
+        try:
+            yield
+        finally:
+            log.disabled, config.settings.reading_validation_mode = False, mode
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Take letters that cannot be decoded for errors, where pydicom would put others in their place; else be quiet."""
+    with quietly():
         for start in ("Failed to decode", "Found unknown escape"):
             warnings.filterwarnings("error", message=start)
         yield

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from pydicom.config import IGNORE
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag
@@ -35,6 +36,7 @@ from gateway.prepare.character_set import (
     expressible,
     go_over,
     level_terms,
+    quietly,
     strictly,
     terms_of,
     texts_of,
@@ -49,8 +51,11 @@ Step = Callable[[Dataset], None]
 """Changes a data set, shown without its pixels, in place; raises PrepareError when it cannot."""
 Changes = dict[int, bytes | None]
 """By tag, the new bytes of an element; None: it goes."""
-_PYDICOM = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError, RecursionError)
-"""What pydicom raises for bytes that are not what they say."""
+_PYDICOM = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError, RecursionError),
+    *(OSError, EOFError, BytesLengthException),
+)
+"""What pydicom raises for bytes in memory that are not what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class Header:
         """Return the UID that `changes` gives this attribute; empty when it stays."""
         if tag not in changes:
             return ""
-        with _followed():
+        with _followed(), quietly():
             return str(self.dataset[tag].value or "") if tag in self.dataset else ""
 
 
