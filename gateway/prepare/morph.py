@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
-from gateway.config.morph import ChangeSettings, MorphSettings, Step, TagPath, tag_path
+from gateway.config.morph import NEVER_EMPTY, ChangeSettings, MorphSettings, Step, TagPath, tag_path
 from gateway.dicom.values import FLOATS, INTEGERS, WRITABLE, count_fault, value_fault
 from gateway.model.errors import PrepareError
 from gateway.prepare.character_set import texts_of
@@ -85,9 +85,8 @@ def _operate(holder: Dataset, change: ChangeSettings, dataset: Dataset) -> bool:
 
 def _vr_of(holder: Dataset, path: TagPath) -> str:
     """Return the VR that the attribute has, or is to have."""
-    vr = str(holder[path.tag].VR) if path.tag in holder else path.vr
-    if vr in (VR.UN, ""):
-        vr = path.vr
+    vr = holder.get_item(path.tag).VR if path.tag in holder else None
+    vr = path.vr if vr in (None, VR.UN) else str(vr)
     if vr not in WRITABLE:
         raise PrepareError(f"{BaseTag(path.tag)} has no VR of which a value could be given")
     return vr
@@ -154,6 +153,8 @@ def _check(values: list[str], vr: str, change: ChangeSettings) -> None:
     if fault:
         raise PrepareError(f"a value of {change.tag} {fault}")
     tag = change.path.tag
+    if tag in NEVER_EMPTY and not any(values):
+        raise PrepareError(f"{change.tag} may not be empty")
     if change.path.vr:
         fault = count_fault(str(dictionary_VM(tag)), len(values))
         if fault:
