@@ -306,9 +306,9 @@ def _was(file: BinaryIO, place: Place, coding: Coding) -> _Was:
     value = file.read(place.value_end - place.value_at)
     inner = place.sequence or coding
     vr = "SQ" if place.sequence else place.vr or None
-    raw = RawDataElement(
-        BaseTag(place.tag), vr, len(value), value, place.value_at, inner.implicit, not inner.big_endian
-    )
+    fragments = place.sequence is None and place.end > place.value_end
+    length = UNDEFINED if fragments else len(value)
+    raw = RawDataElement(BaseTag(place.tag), vr, length, value, place.value_at, inner.implicit, not inner.big_endian)
     return _Was(place, raw)
 
 

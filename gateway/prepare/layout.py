@@ -19,7 +19,9 @@ MAX_HEADER_BYTES = 64 << 20
 MAX_ELEMENTS = 500_000
 """A worker has 1 GiB, and holds what pydicom makes of all of them in two thirds of it."""
 MAX_FRAGMENTS = 1 << 20
-PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+PIXEL_DATA = 0x7FE00010
+PIXELS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})
+"""Float, Double Float and Pixel Data."""
 _ITEM_MARKS = (struct.pack("<HH", 0xFFFE, 0xE000), struct.pack(">HH", 0xFFFE, 0xE000))
 _DELIMITERS = frozenset({ITEM, ITEM_END, SEQUENCE_END})
 
@@ -163,29 +165,38 @@ class Layout:
         if inner is not None:
             value_end = self._pass_sequence(head, inner)
             return Place(head.tag, head.vr, at, value_at, value_end, self._file.tell(), inner)
-        if head.length == UNDEFINED and head.tag == 0x7FE00010:
+        if head.length == UNDEFINED and head.tag == PIXEL_DATA:
             value_end = self._pass_fragments()
             return Place(head.tag, head.vr, at, value_at, value_end, self._file.tell(), None)
         self._pass_value(head)
         end = self._file.tell()
         return Place(head.tag, head.vr, at, value_at, end, end, None)
 
-    @staticmethod
-    def _inner(head: _Head, coding: Coding) -> Coding | None:
-        """Return how the items of a sequence are spelled; None: it is none."""
-        if head.length == UNDEFINED and head.vr == "UN":
-            return _UNKNOWN_SEQUENCE
-        if head.vr == "SQ" or (not head.vr and head.tag not in PIXELS and _is_sequence(head.tag, head.length)):
+    def _inner(self, head: _Head, coding: Coding) -> Coding | None:
+        """Return how the items of a sequence are spelled, standing at the first; None: it is none."""
+        if head.tag in PIXELS:
+            return None
+        if head.length == UNDEFINED and head.vr in ("UN", ""):
+            return _UNKNOWN_SEQUENCE if head.vr else coding
+        if head.vr == "SQ":
+            return coding
+        # Without VR the dictionary knows; but there are makers who put text where it has a sequence.
+        if not head.vr and _vr_of(head.tag) == "SQ" and (not head.length or self._is_item_next()):
             return coding
         return None
+
+    def _is_item_next(self) -> bool:
+        at = self._file.tell()
+        mark = self._file.read(4)
+        self._file.seek(at)
+        return mark in _ITEM_MARKS
 
     def _pass_value(self, head: _Head) -> None:
         if head.length == UNDEFINED:
             raise PrepareError("a value has no length")
-        at = self._file.tell()
-        if head.vr in ("", "UN") and head.length >= 8 and self._file.read(4) in _ITEM_MARKS:
+        if head.vr in ("", "UN") and head.length >= 8 and self._is_item_next():
             self._count(head.length // 8)  # a sequence, for those who know: of as many elements as it has room for
-        self._file.seek(at + head.length)
+        self._file.seek(head.length, 1)
 
     def _pass_fragments(self) -> int:
         """Step over encapsulated pixels (PS3.5 A.4); return where their delimiter begins."""
@@ -224,7 +235,9 @@ class Layout:
             else:
                 self._note(found.tag, within.seen)
                 deeper = self._inner(found, within.coding)
-                if deeper is None:
+                if found.tag == PIXEL_DATA and found.length == UNDEFINED:  # of an icon
+                    self._pass_fragments()
+                elif deeper is None:
                     self._pass_value(found)
                 else:
                     opened.append(self._opened(found, deeper, in_items=True))
@@ -234,10 +247,6 @@ class Layout:
 
     def _opened(self, head: _Head, coding: Coding, *, in_items: bool) -> _Open:
         return _Open(in_items, None if head.length == UNDEFINED else self._file.tell() + head.length, coding)
-
-
-def _is_sequence(tag: int, length: int) -> bool:
-    return length == UNDEFINED or _vr_of(tag) == "SQ"
 
 
 @lru_cache(maxsize=8192)

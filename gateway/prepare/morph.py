@@ -39,8 +39,9 @@ def morph(dataset: Dataset, settings: MorphSettings, occasion: Occasion) -> None
         for holder in list(_holders(dataset, change.path.steps)):
             if _operate(holder, change, dataset):
                 changed.add(top)
-    if changed:
-        _record(dataset, {tag: before[tag] for tag in sorted(changed)}, settings, occasion)
+    there = {tag: before[tag] for tag in sorted(changed) if before[tag] is not None or tag in dataset}
+    if there:
+        _record(dataset, there, settings, occasion)
 
 
 def _snapshot(dataset: Dataset, tag: int) -> RawDataElement | DataElement | None:
@@ -180,9 +181,10 @@ def _record(
     """Add an item with the previous values (PS3.3 C.12.1.1.9); what was not there before is there without a value."""
     modified = Dataset()
     for tag, element in before.items():
-        modified[tag] = DataElement(tag, _vr_now(dataset, tag), None) if element is None else element
-        creator = tag & 0xFFFF0000 | tag >> 8 & 0xFF
-        if tag >> 16 & 1 and tag & 0xFFFF > 0xFF and creator in dataset:
+        modified[tag] = DataElement(tag, dataset[tag].VR, None) if element is None else element
+    # Private creators last (PS3.5 7.8.1): with them there pydicom would read what follows, in no character set.
+    for creator in {tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in before if tag >> 16 & 1 and tag & 0xFFFF > 0xFF}:
+        if creator in dataset:
             modified[creator] = dataset.get_item(creator)
     item = Dataset()
     item.SourceOfPreviousValues = settings.source if settings.source is not None else occasion.source
@@ -194,7 +196,3 @@ def _record(
         dataset[ORIGINAL_ATTRIBUTES].value.append(item)
     else:
         dataset[ORIGINAL_ATTRIBUTES] = DataElement(ORIGINAL_ATTRIBUTES, VR.SQ, Items([item]))
-
-
-def _vr_now(dataset: Dataset, tag: int) -> str:
-    return str(dataset[tag].VR)

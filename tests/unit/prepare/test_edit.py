@@ -229,6 +229,36 @@ def test_a_sequence_that_hid_in_a_un_can_be_changed(tmp_path):
     assert expected in out.read_bytes() and b"SQ\0\0" in out.read_bytes()
 
 
+def test_text_where_the_dictionary_has_a_sequence_stays(tmp_path):
+    """Without VR only its content tells."""
+    text = struct.pack("<HHI", 0x0008, 0x1140, 10) + b"DUMMYVALUE"
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.write_bytes(text + struct.pack("<HHI", 0x0010, 0x0020, 2) + b"ab")
+
+    def step(dataset: Dataset) -> None:
+        dataset.PatientID = "cd"
+
+    edit(source, 0, IMPLICIT_LE, out, [step])
+    assert out.read_bytes() == source.read_bytes().replace(b"ab", b"cd")
+
+
+def test_an_icon_may_be_in_fragments(tmp_path):
+    """PS3.5 A.4: an Icon Image Sequence may be encapsulated too."""
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
+    pixels += b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0\2\0\0\0ab" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    source, out = tmp_path / "source", tmp_path / "out"
+    icon = _sequence(0x00880200, _element(0x00280010, b"US", b"\1\0") + pixels)
+    source.write_bytes(icon + _element(0x300A0002, b"SH", b"ab"))
+    edit(source, 0, EXPLICIT_LE, out, [look_at_all])
+    assert out.read_bytes() == source.read_bytes()
+
+    def step(dataset: Dataset) -> None:
+        dataset.IconImageSequence[0].PatientID = "cd"
+
+    edit(source, 0, EXPLICIT_LE, out, [step])
+    assert pixels in out.read_bytes() and b"LO\2\0cd" in out.read_bytes()
+
+
 def test_uids_that_a_step_changed_are_told(tmp_path):
     dataset = Dataset()
     dataset.SOPInstanceUID, dataset.StudyInstanceUID = "1.2.3", "1.2.4"

@@ -188,6 +188,23 @@ def test_each_recipe_is_recorded_once_with_what_was_there(tmp_path):
     assert said(whole, "0400,0565") == ["(0400,0565) CS [COERCE]", "(0400,0565) CS [CORRECT]"]
 
 
+def test_what_was_made_and_removed_again_is_no_change(tmp_path):
+    content = written(sample(), EXPLICIT_LE)
+    morph = recipe({"tag": "StudyID", "set": "7"}, {"tag": "StudyID", "remove": True})
+    assert changed(tmp_path, content, morph).read_bytes().endswith(content)
+
+
+def test_private_values_are_recorded_in_their_own_letters(tmp_path):
+    dataset = sample()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset[0x00091001].value = "Żółw"
+    dataset.add_new(0x00091003, "LO", "Łoś")
+    morph = recipe({"tag": "0009,1001", "set": "x"}, {"tag": "0009,1003", "remove": True})
+    whole = changed(tmp_path, dataset, morph)
+    (before,) = pydicom.dcmread(whole).OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert (before[0x00091001].value, before[0x00091003].value) == ("Żółw", "Łoś")
+
+
 def test_a_record_that_is_there_is_added_to(tmp_path):
     whole = changed(tmp_path, sample(), recipe({"tag": "PatientID", "set": "1"}))
     with open(whole, "rb") as file:
