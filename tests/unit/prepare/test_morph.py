@@ -188,6 +188,14 @@ def test_each_recipe_is_recorded_once_with_what_was_there(tmp_path):
     assert said(whole, "0400,0565") == ["(0400,0565) CS [COERCE]", "(0400,0565) CS [CORRECT]"]
 
 
+def test_each_recipe_records_what_the_one_before_it_left_in_a_sequence(tmp_path):
+    tag = "RequestAttributesSequence[0].ScheduledProcedureStepID"
+    whole = changed(tmp_path, sample(), *(recipe({"tag": tag, "prefix": letter}) for letter in "XY"))
+    recorded = [item.ModifiedAttributesSequence[0] for item in pydicom.dcmread(whole).OriginalAttributesSequence]
+    steps = [before.RequestAttributesSequence[0].ScheduledProcedureStepID for before in recorded]
+    assert steps == ["S1", "XS1"]
+
+
 def test_what_was_made_and_removed_again_is_no_change(tmp_path):
     content = written(sample(), EXPLICIT_LE)
     morph = recipe({"tag": "StudyID", "set": "7"}, {"tag": "StudyID", "remove": True})
@@ -296,6 +304,10 @@ def test_letters_that_nothing_explains_are_not_guessed(tmp_path, charset):
             continue  # nothing else has to be read for it
         with pytest.raises(PrepareError, match="Specific Character Set does not explain"):
             changed(tmp_path, content, recipe(change))
+    if charset != "ISO_IR 192":  # reading is no harm, but what was read is not certain
+        looked_at = recipe({"tag": "PatientName", "match": "x{9}", "replace": ""}, {"tag": "StudyID", "set": "ü"})
+        with pytest.raises(PrepareError, match="Specific Character Set does not explain"):
+            changed(tmp_path, content, looked_at)
     whole = changed(tmp_path, content, recipe({"tag": "PatientID", "prefix": "A-"}))
     assert b"M\xfcller" in whole.read_bytes()
     whole = changed(tmp_path, content, recipe({"tag": "PatientName", "set": "Mueller"}))
