@@ -93,14 +93,15 @@ class Layout:
         self._elements = 0
         self._bytes = 0
 
-    def level(self, end: int | None = None) -> list[Place]:
-        """Return the elements from here to `end`, to the end of the item that we stand in, or to the end of all."""
+    def level(self, end: int | None = None, *, in_item: bool = False) -> list[Place]:
+        """Return the elements from here to `end`; None: to the delimiter of the item that we stand in, or to the end
+        of all."""
         places: list[Place] = []
         seen: set[int] = set()
         while end is None or self._file.tell() < end:
             at = self._file.tell()
             head = self._head(self._coding)
-            if head is None or head.tag == ITEM_END:
+            if head is None or (in_item and head.tag == ITEM_END):
                 break
             self._note(head.tag, seen)
             place = self._place(at, head)
@@ -122,7 +123,7 @@ class Layout:
             if head is None or head.tag != ITEM:
                 raise PrepareError("a sequence holds something that is no item")
             if head.length == UNDEFINED:
-                found.append(self.level())
+                found.append(self.level(in_item=True))
             else:
                 found.append(self.level(self._file.tell() + head.length))
         return found

@@ -79,7 +79,7 @@ def _operate(holder: Dataset, change: ChangeSettings, dataset: Dataset) -> bool:
     new = _new_texts(old, change, dataset)
     if new is None or (new == old and tag in holder):
         return False
-    _check(new, vr, change)
+    _check(new, vr, change, len(old or ()))
     holder[tag] = DataElement(tag, vr, _value_of(new, vr), validation_mode=IGNORE)
     return True
 
@@ -147,8 +147,9 @@ def _replaced(value: str, change: ChangeSettings) -> str:
     return change.match.sub(change.replace or "", value) if change.match is not None else value
 
 
-def _check(values: list[str], vr: str, change: ChangeSettings) -> None:
-    """Raises PrepareError for what the VR does not allow (PS3.5 6.2)."""
+def _check(values: list[str], vr: str, change: ChangeSettings, before: int) -> None:
+    """Raises PrepareError for what the VR does not allow (PS3.5 6.2), and for more values than belong there; as many as
+    `before` are not our doing."""
     faults = [value_fault(vr, value) for value in values]
     fault = next(filter(None, faults), None)
     if fault:
@@ -156,7 +157,7 @@ def _check(values: list[str], vr: str, change: ChangeSettings) -> None:
     tag = change.path.tag
     if tag in NEVER_EMPTY and not any(values):
         raise PrepareError(f"{change.tag} may not be empty")
-    if change.path.vr:
+    if change.path.vr and len(values) > before:
         fault = count_fault(str(dictionary_VM(tag)), len(values))
         if fault:
             raise PrepareError(f"{change.tag} {fault}")
@@ -178,7 +179,10 @@ def _record(
     settings: MorphSettings,
     occasion: Occasion,
 ) -> None:
-    """Add an item with the previous values (PS3.3 C.12.1.1.9); what was not there before is there without a value."""
+    """Add an item with the previous values (PS3.3 C.12.1.1.9); what was not there before is there without a value.
+
+    A change of Specific Character Set is not told: in an item it would say how the item is spelled.
+    """
     modified = Dataset()
     for tag, element in before.items():
         modified[tag] = DataElement(tag, dataset[tag].VR, None) if element is None else element

@@ -351,6 +351,7 @@ HOSTILE = {
     "twice": (EXPLICIT_LE, MANY + MANY),
     "twice in an item": (EXPLICIT_LE, _sequence(0x00081140, MANY + MANY)),
     "an item without a sequence": (EXPLICIT_LE, b"\xfe\xff\x00\xe0\0\0\0\0" + MANY),
+    "an end without a beginning": (EXPLICIT_LE, MANY + b"\xfe\xff\x0d\xe0\0\0\0\0" + _element(0x00210010, b"SH", b"")),
     "no VR": (EXPLICIT_LE, struct.pack("<HH2sH", 0x0020, 0x0010, b"??", 0)),
     "half a head": (EXPLICIT_LE, MANY + b"\x20"),
     "not deflated": (DEFLATED_LE, b"\xff" * 100),
