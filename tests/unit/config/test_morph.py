@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -112,6 +114,15 @@ def test_every_mistake_is_told_at_once(tmp_path):
         "no morph is called 'site'; did you mean 'sit'?",
     ):
         assert any(part in message for message in said), (part, said)
+
+
+def test_a_table_of_values_is_shown_as_the_one_value_that_it_is(tmp_path):
+    path = tmp_path / "g.toml"
+    path.write_text(HEAD + 'tag = "Modality"\nmap = { CT = "MR" }\n')
+    command = [sys.executable, "-m", "gateway", "--config", str(path), "config", "show"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    (row,) = [line.split() for line in shown if line.startswith("morph[0].change[0].map")]
+    assert row == ["morph[0].change[0].map", '{"CT":', '"MR"}', f"{path}:9"]
 
 
 def test_a_path_leads_through_sequences():
