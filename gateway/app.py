@@ -73,7 +73,7 @@ class Gateway:
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
         self._commitment = CommitmentScp(self.spool, lambda: self.settings)
-        self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
+        self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of, lambda: self.settings)
         self.line = Limit(settings.bandwidth)
         self.listeners: list[Listener] = []
         try:

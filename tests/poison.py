@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import time
 from pathlib import Path
 
 from gateway.model.errors import PrepareError
+from gateway.prepare import edit as edit_room
+from gateway.prepare import worker
 from gateway.prepare.transcode import transcode
 
 
@@ -16,6 +19,22 @@ def dies(path: Path, offset: int, source_syntax: str, target_syntax: str, out: P
     out.write_bytes(b"half")
     out.with_name(f"{out.name}.plain").write_bytes(b"half")
     signal.raise_signal(signal.SIGKILL)
+
+
+def dies_at_once(*arguments: object) -> None:
+    signal.raise_signal(signal.SIGKILL)
+
+
+def has_no_room(path: Path, offset: int, syntax: str, out: Path, steps: object) -> None:
+    """As a disk that is full while a rendition is written."""
+    out.with_name(f"{out.name}.plain").write_bytes(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def edits_without_room(*arguments: object) -> object:
+    """In a worker, where nothing can be put in its place from outside."""
+    edit_room.edit = has_no_room
+    return worker._edit(*arguments)
 
 
 def refuses(*arguments: object) -> None:

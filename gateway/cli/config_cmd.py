@@ -50,7 +50,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     flat: dict[str, object] = {}
 
     def walk(value: object, key: tuple[str | int, ...]) -> None:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and dotted(key) not in loaded.provenance:  # a table, not a value that is one
             for name, inner in value.items():
                 walk(inner, (*key, name))
         elif isinstance(value, list) and value and isinstance(value[0], dict):

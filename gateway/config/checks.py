@@ -26,7 +26,7 @@ _LOOKS_LIKE_IPV4 = re.compile(r"^[\d.]+$")
 def findings(raw: Raw, folder: Path) -> Iterator[Finding]:
     """Yield (key, sentence) for every contradiction; relative paths are looked up in `folder`."""
     yield from _names_used_twice(raw)
-    yield from _unknown_destinations(raw)
+    yield from _unknown_names(raw)
     yield from _missing_codecs(raw)
     yield from _ports_used_twice(raw)
     yield from _addresses(raw)
@@ -48,7 +48,7 @@ def _tables(raw: Raw, kind: str) -> Iterator[tuple[Key, Raw]]:
 
 
 def _names_used_twice(raw: Raw) -> Iterator[Finding]:
-    for kind in ("destination", "modality"):
+    for kind in ("destination", "modality", "morph"):
         seen: set[str] = set()
         for key, table in _tables(raw, kind):
             name = table.get("name")
@@ -58,13 +58,14 @@ def _names_used_twice(raw: Raw) -> Iterator[Finding]:
                 seen.add(name)
 
 
-def _unknown_destinations(raw: Raw) -> Iterator[Finding]:
-    known = [str(table.get("name")) for _, table in _tables(raw, "destination")]
-    for key, route in _tables(raw, "route"):
-        names = route.get("to")
-        for index, name in enumerate(names if isinstance(names, list) else []):
-            if isinstance(name, str) and name not in known:
-                yield (*key, "to", index), f"no destination is called '{name}'{near(name, known)}"
+def _unknown_names(raw: Raw) -> Iterator[Finding]:
+    for named_by, kind in (("to", "destination"), ("morph", "morph")):
+        known = [str(table.get("name")) for _, table in _tables(raw, kind)]
+        for key, route in _tables(raw, "route"):
+            names = route.get(named_by)
+            for index, name in enumerate(names if isinstance(names, list) else []):
+                if isinstance(name, str) and name not in known:
+                    yield (*key, named_by, index), f"no {kind} is called '{name}'{near(name, known)}"
 
 
 def _missing_codecs(raw: Raw) -> Iterator[Finding]:

@@ -113,6 +113,9 @@ class RouteSettings(Table):
         description="A failover group, in order of preference: one of them gets the instance, the next one while those "
         "before it are ill.",
     )
+    morph: list[Name] = Field(
+        [], description="Names of `[[morph]]` tables: what goes by this route is changed by them, in this order."
+    )
     priority: Literal["stat", "normal", "bulk", "sender"] = Field(
         "normal",
         description="Order of delivery; `sender`: as the C-STORE says (HIGH, MEDIUM, LOW), for senders that mean it.",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.base import AETitle, Name, Port, Table
 from gateway.config.destinations import DestinationSettings
+from gateway.config.morph import MorphSettings
 from gateway.config.routes import RouteSettings
 
 
@@ -165,6 +166,7 @@ class Settings(Table):
     )
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
+    morph: list[MorphSettings] = Field([], description="How attributes are changed on the way.")
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Settings:
@@ -172,12 +174,17 @@ class Settings(Table):
         for kind, names in (
             ("destination", [d.name for d in self.destination]),
             ("modality", [m.name for m in self.modality]),
+            ("morph", [m.name for m in self.morph]),
         ):
             problems += [f"{kind} name '{n}' is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
-        known = {d.name for d in self.destination}
+        destinations, morphs = {d.name for d in self.destination}, {m.name for m in self.morph}
         for index, route in enumerate(self.route):
-            for key, names in (("to", route.to), ("to_first_of", route.to_first_of)):
-                problems += [f"route[{index}].{key} names no destination '{n}'" for n in names if n not in known]
+            for key, kind, names, known in (
+                ("to", "destination", route.to, destinations),
+                ("to_first_of", "destination", route.to_first_of, destinations),
+                ("morph", "morph", route.morph, morphs),
+            ):
+                problems += [f"route[{index}].{key} names no {kind} '{n}'" for n in names if n not in known]
         if problems:
             raise ValueError("; ".join(problems))
         return self

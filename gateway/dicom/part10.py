@@ -30,7 +30,7 @@ MAX_DEPTH = 64
 MAX_META_BYTES = 1 << 20
 
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_SHORT_VRS = frozenset(
+SHORT_VRS = frozenset(
     {
         b"AE",
         b"AS",
@@ -136,7 +136,7 @@ def read_meta(file: BinaryIO) -> MetaFacts:
         vr = head[4:6]
         if vr in LONG_VRS:
             start, length = 12, int.from_bytes(head[8:12], "little")
-        elif vr in _SHORT_VRS:
+        elif vr in SHORT_VRS:
             start, length = 8, int.from_bytes(head[6:8], "little")
         else:
             raise ValueError("File Meta Information is not in Explicit VR")
@@ -161,7 +161,7 @@ def bare_syntax(prefix: bytes) -> str | None:
         group, element = struct.unpack_from(f"{byte_order}HH", prefix)
         if group not in (0x0008, 0x0004) or element > 0x1000:
             continue
-        if prefix[4:6] in LONG_VRS | _SHORT_VRS:
+        if prefix[4:6] in LONG_VRS | SHORT_VRS:
             return EXPLICIT_LE if uid == IMPLICIT_LE else EXPLICIT_BE
         if uid == IMPLICIT_LE and struct.unpack_from("<I", prefix, 4)[0] < PREFIX_BYTES:
             return IMPLICIT_LE
@@ -206,7 +206,7 @@ class _Scanner:
             self._at = at + 8
             return tag, b"", struct.unpack_from(f"{self._order}I", data, at + 4)[0]
         vr = data[at + 4 : at + 6]
-        if vr in _SHORT_VRS:
+        if vr in SHORT_VRS:
             self._at = at + 8
             return tag, vr, struct.unpack_from(f"{self._order}H", data, at + 6)[0]
         if vr not in LONG_VRS:

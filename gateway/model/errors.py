@@ -75,7 +75,11 @@ class IdentityError(GatewayError):
 
 
 class PrepareError(GatewayError):
-    """A rendition could not be made exactly; the original goes instead."""
+    """A rendition could not be made exactly; the original goes instead, or nothing where a recipe is due."""
+
+
+class PrepareLater(PrepareError):
+    """A rendition could not be made now; a later attempt may succeed."""
 
 
 class ImpossibleTransition(GatewayError):

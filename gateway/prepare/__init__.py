@@ -1,1 +1,1 @@
-"""Derived forms of an instance: same values, another Transfer Syntax. On any doubt there is none."""
+"""Derived forms of an instance: in another Transfer Syntax, or as a recipe asks. On any doubt there is none."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from gateway.model.errors import PrepareError
+from gateway.model.errors import PrepareError, PrepareLater
 from gateway.prepare.confine import allow_cpu, confine
 
 log = logging.getLogger("gateway.prepare")
@@ -44,7 +44,7 @@ def _serve(pieces: Connection, answers: Connection) -> None:
         try:
             _answer(answers, {"made": work(*arguments)})
         except PrepareError as error:
-            _answer(answers, {"refused": error.detail})
+            _answer(answers, {"refused": error.detail, "later": isinstance(error, PrepareLater)})
 
 
 def _answer(answers: Connection, answer: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ class WorkerPool:
             self._places.release()
         if "made" in answer:
             return answer["made"]
-        raise PrepareError(str(answer.get("refused", "")))
+        raise (PrepareLater if answer.get("later") else PrepareError)(str(answer.get("refused", "")))
 
     def _borrow(self, beat: Callable[[], None]) -> _Worker:
         with self._lock:

@@ -20,9 +20,9 @@ from gateway.dicom import part10
 from gateway.dicom.part10 import ITEM, ITEM_END, MAX_DEPTH, SEQUENCE_END, UNDEFINED
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, is_big_endian, is_implicit
+from gateway.prepare.deflate import inflate
 
 BLOCK_BYTES = 1 << 20
-MAX_INFLATED_BYTES = 16 << 30
 PIXEL_REPRESENTATION = 0x00280103
 LONG_VRS = frozenset(vr.decode() for vr in part10.LONG_VRS)
 WORD_BYTES = {
@@ -160,23 +160,6 @@ class _Reencoder:
             self._write(block)
 
 
-def _inflate(source: BinaryIO, target: BinaryIO) -> None:
-    """Inflate in bounded memory; raises PrepareError for a bomb."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    written = 0
-    while block := source.read(BLOCK_BYTES):
-        while block:
-            out = inflater.decompress(block, BLOCK_BYTES)
-            written += len(out)
-            if written > MAX_INFLATED_BYTES:
-                raise PrepareError("the data set inflates without end")
-            target.write(out)
-            block = inflater.unconsumed_tail
-    target.write(inflater.flush())
-    if not inflater.eof:
-        raise PrepareError("the deflated data set is cut")
-
-
 def reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
     """Write the data set at `offset` of `path` to `out`; return (SHA-256, bytes). Raises PrepareError."""
     inflated = out.with_name(f"{out.name}.inflated")
@@ -186,7 +169,7 @@ def reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, ou
             stream: BinaryIO = source
             if source_syntax == DEFLATED_LE:
                 stream = open(inflated, "w+b")  # noqa: SIM115 - closed below, on every way out
-                _inflate(source, stream)
+                inflate(source, stream)
                 stream.seek(0)
             try:
                 coder = _Reencoder(

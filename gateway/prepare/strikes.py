@@ -19,6 +19,8 @@ LIMIT = 3
 PAUSE_S = 600.0
 """So long a kind of object that cost `LIMIT` workers in a row is not tried; each may have taken its whole deadline."""
 MAX_REMEMBERED = 4096
+RECIPE = "recipe"
+"""As the target of an attempt that changes the object and keeps its Transfer Syntax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Strikes:
                 if self._failures.get(key, 0) >= LIMIT:
                     return f"it failed {LIMIT} times and is not tried again before the next start"
             # What a peer takes nothing else than is tried all the same: without it the instance would be held.
-            if attempt.target not in PREFERENCE and now < self._not_before.get(self._kind(attempt), now):
+            if attempt.target not in (*PREFERENCE, RECIPE) and now < self._not_before.get(self._kind(attempt), now):
                 return f"{LIMIT} workers in a row were lost to objects of this kind; they go as they came for a while"
         return None
 

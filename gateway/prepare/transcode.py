@@ -17,6 +17,7 @@ from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, EXPLICIT_LE, NATIVE
 from gateway.prepare.codecs import CODECS, Codec, PixelFacts, to_pixels
 from gateway.prepare.decode import decode
+from gateway.prepare.deflate import deflate
 from gateway.prepare.pixels import PIXEL_TABLES, PLANAR_CONFIGURATION, find_pixels, why_not_exact
 from gateway.prepare.reencode import BLOCK_BYTES, reencode
 from gateway.prepare.splice import copy_head, copy_range, element_of
@@ -47,7 +48,9 @@ def transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, o
         with open(path, "rb") as source, open(out, "wb") as target:
             source.seek(offset)
             if target_syntax == DEFLATED_LE:
-                _deflate(source, target)
+                read, written = deflate(source, target)
+                if written >= read:
+                    raise PrepareError("the deflated data set is no shorter")
             else:
                 _encode(source, target_syntax, target)
         return _digest(out)
@@ -118,26 +121,3 @@ def _proven_stream(frame: bytes, facts: PixelFacts, codec: Codec) -> bytes:
     if back != frame:
         raise PrepareError("a frame did not come back equal")
     return stream + b"\0" * (len(stream) % 2)
-
-
-def _deflate(source: BinaryIO, target: BinaryIO) -> None:
-    """Deflate the data set as a whole (PS3.5 A.5), and inflate it again to prove it."""
-    squeeze, check = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS), zlib.decompressobj(-zlib.MAX_WBITS)
-    before, after, written = hashlib.sha256(), hashlib.sha256(), 0
-    read = 0
-    while True:
-        block = source.read(BLOCK_BYTES)
-        before.update(block)
-        read += len(block)
-        out = squeeze.compress(block) if block else squeeze.flush()
-        after.update(check.decompress(out))
-        target.write(out)
-        written += len(out)
-        if not block:
-            break
-    after.update(check.flush())
-    if before.digest() != after.digest() or not check.eof:
-        raise PrepareError("the data set did not come back equal")
-    if written >= read:
-        raise PrepareError("the deflated data set is no shorter")
-    target.write(b"\0" * (written % 2))  # PS3.5 A.5: padded to even length

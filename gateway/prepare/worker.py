@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from gateway.config.schema import Settings
 from gateway.dicom.part10 import read_meta
-from gateway.model.errors import PrepareError
+from gateway.model.errors import PrepareError, PrepareLater
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.pool import WorkerLost, WorkerPool
-from gateway.prepare.recipe import Rendition, target_syntax
-from gateway.prepare.strikes import Attempt, Strikes
+from gateway.prepare.recipe import Occasion, Rendition, Stage, occasion_of, stages_of, target_syntax
+from gateway.prepare.strikes import RECIPE, Attempt, Strikes
 from gateway.spool.rows import Held
 from gateway.spool.store import unreadable
 
@@ -40,12 +42,30 @@ def _transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, 
     return sha256, length, time.perf_counter() - started
 
 
+def _edit(
+    path: Path, offset: int, transfer_syntax_uid: str, out: Path, stages: Sequence[Stage], occasion: Occasion
+) -> tuple[str, int, str, str]:
+    """Apply a recipe in a worker; return also the new SOP Instance and Study Instance UID, empty where they stay."""
+    from gateway.prepare.edit import edit
+    from gateway.prepare.stages import steps_of
+
+    try:
+        made = edit(path, offset, transfer_syntax_uid, out, steps_of(stages, occasion))
+    except OSError as error:
+        raise PrepareLater(f"the recipe could not be applied: {error.strerror}") from error
+    return made.sha256, made.length, made.sop_instance_uid, made.study_instance_uid
+
+
 class Renderer:
     """Makes renditions; its processes are started when the first is wanted."""
 
-    def __init__(self, folder: Path, path_of: Callable[[Held], Path]) -> None:
+    def __init__(
+        self, folder: Path, path_of: Callable[[Held], Path], settings: Callable[[], Settings] = Settings
+    ) -> None:
+        """`settings` are those in force: a recipe is looked up when it is applied."""
         self._folder = folder
         self._path_of = path_of
+        self._settings = settings
         self._pool = WorkerPool(WORKERS)
         self._strikes = Strikes()
         self.rates: dict[str, CodecRate] = dict(FIRST_GUESS)
@@ -56,6 +76,23 @@ class Renderer:
         """How many workers died or had to be ended."""
         return self._pool.lost
 
+    def apply(self, held: Held, recipe: Sequence[str], beat: Callable[[], None] = _no_beat) -> Rendition:
+        """Make what the recipe asks of the instance, in its own Transfer Syntax.
+
+        Raises PrepareError when that cannot be, PrepareLater when it may be another time.
+        """
+        settings, instance = self._settings(), held.instance
+        stages, occasion = stages_of(settings, recipe), occasion_of(settings, instance)
+        syntax = instance.transfer_syntax_uid
+        out = self._out(held)
+        attempt = Attempt(instance.object_id, instance.sop_class_uid, syntax, RECIPE)
+        path, offset = self._place_of(held)
+        sha256, length, sop_uid, study_uid = self._work(
+            attempt, held.instance.length, out, beat, _edit, path, offset, syntax, out, stages, occasion
+        )
+        uids = (sop_uid or instance.sop_instance_uid, study_uid or instance.header.study_instance_uid)
+        return Rendition(out, syntax, sha256, length, *uids)
+
     def render(
         self,
         held: Held,
@@ -63,50 +100,74 @@ class Renderer:
         beat: Callable[[], None] = _no_beat,
         *,
         allow_decompress: bool = False,
+        made: Rendition | None = None,
     ) -> Rendition | None:
         """Make the instance in one of the accepted Transfer Syntaxes; None when none serves; raises PrepareError.
 
-        `allow_decompress`: pixels that were compressed with loss may be decoded.
+        `allow_decompress`: pixels that were compressed with loss may be decoded. `made`: what its recipe made of it.
         """
         target = target_syntax(held.instance.transfer_syntax_uid, accepted, allow_decompress=allow_decompress)
-        return None if target is None else self.render_in(held, target, beat)
+        return None if target is None else self.render_in(held, target, beat, made)
 
-    def render_in(self, held: Held, target: str, beat: Callable[[], None] = _no_beat) -> Rendition:
-        """Make the instance in the Transfer Syntax `target`; raises PrepareError when that cannot be done exactly."""
-        path, source = self._path_of(held), held.instance.transfer_syntax_uid
-        out = self._folder / f"{held.instance.object_id}.{uuid4().hex[:8]}"
-        attempt = Attempt(held.instance.object_id, held.instance.sop_class_uid, source, target)
+    def render_in(
+        self, held: Held, target: str, beat: Callable[[], None] = _no_beat, made: Rendition | None = None
+    ) -> Rendition:
+        """Make the instance, or what its recipe made of it, in the Transfer Syntax `target`; raises PrepareError when
+        that cannot be done exactly."""
+        instance = held.instance
+        source, out = instance.transfer_syntax_uid, self._out(held)
+        before = made.length if made else instance.length
+        path, offset = (made.path, 0) if made else self._place_of(held)
+        attempt = Attempt(instance.object_id, instance.sop_class_uid, source, target)
+        sha256, length, seconds = self._work(attempt, before, out, beat, _transcode, path, offset, source, target, out)
+        rate = self.rates.get(target)
+        if rate is not None:
+            self.rates[target] = rate.after(before, length, seconds)
+        uids = (instance.sop_instance_uid, instance.header.study_instance_uid)
+        if made:
+            uids = (made.sop_instance_uid, made.study_instance_uid)
+        return Rendition(out, target, sha256, length, *uids)
+
+    def _out(self, held: Held) -> Path:
+        return self._folder / f"{held.instance.object_id}.{uuid4().hex[:8]}"
+
+    def _place_of(self, held: Held) -> tuple[Path, int]:
+        """Return where the instance's data set is; raises SpoolError."""
+        path = self._path_of(held)
+        try:
+            with open(path, "rb") as file:
+                return path, read_meta(file).dataset_offset
+        except (OSError, ValueError) as error:
+            raise unreadable(error) from error
+
+    def _work(
+        self,
+        attempt: Attempt,
+        length: int,
+        out: Path,
+        beat: Callable[[], None],
+        work: Callable[..., Any],
+        *arguments: Any,
+    ) -> Any:
+        """Have a worker do it, unless it has cost too many; nothing of `out` is left when it fails."""
         why_not = self._strikes.why_not(attempt, time.monotonic())
         if why_not is not None:
             raise PrepareError(why_not)
+        cpu_s = FLOOR_S + length / SLOWEST_BYTES_PER_S
         try:
-            with open(path, "rb") as file:
-                offset = read_meta(file).dataset_offset
-        except (OSError, ValueError) as error:
-            raise unreadable(error) from error
-        cpu_s = FLOOR_S + held.instance.length / SLOWEST_BYTES_PER_S
-        try:
-            sha256, length, seconds = self._pool.run(
-                _transcode,
-                *(path, offset, source, target, out),
-                cpu_s=cpu_s,
-                deadline_s=DEADLINE_FACTOR * cpu_s,
-                beat=beat,
-            )
+            answer = self._pool.run(work, *arguments, cpu_s=cpu_s, deadline_s=DEADLINE_FACTOR * cpu_s, beat=beat)
         except PrepareError:
             self._clear(out)
-            self._strikes.refused(attempt)
+            if attempt.target != RECIPE:  # what a recipe could not do it may do when it has been mended
+                self._strikes.refused(attempt)
             raise
         except WorkerLost as lost:
             self._clear(out)
             self._strikes.lost(attempt, time.monotonic())
-            log.error("worker_lost object=%s reason=%r", held.instance.object_id, str(lost))
-            raise PrepareError("the worker did not finish") from lost
+            log.error("worker_lost object=%s reason=%r", attempt.object_id, str(lost))
+            raise PrepareLater("the worker did not finish") from lost
         self._strikes.made(attempt)
-        rate = self.rates.get(target)
-        if rate is not None:
-            self.rates[target] = rate.after(held.instance.length, length, seconds)
-        return Rendition(out, target, sha256, length)
+        return answer
 
     @staticmethod
     def _clear(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.config.morph import change_in_words
 from gateway.config.routes import RouteSettings, TagCondition
 from gateway.config.schema import Settings
 from gateway.route.conditions import Reading, readings
@@ -30,7 +31,7 @@ def condition_in_words(reading: Reading) -> str:
 
 def reading_in_words(reading: Reading) -> str:
     """Say what a condition asks and what was seen instead."""
-    seen = "is not seen" if reading.seen is None else f"is '{_printable(reading.seen)}'"
+    seen = "is not seen" if reading.seen is None else f"is '{printable(reading.seen)}'"
     return f"{condition_in_words(reading)}: {'holds' if reading.holds else 'fails'}, it {seen}"
 
 
@@ -38,21 +39,24 @@ def target_in_words(route: RouteSettings) -> str:
     """Say where a route leads: "pacs, first of cloud or spare (stat, when the study was quiet for 30 s)"."""
     group = [f"first of {' or '.join(route.to_first_of)}"] if route.to_first_of else []
     wait = f", when the study was quiet for {route.quiet_s:g} s" if route.wait_for else ""
-    return f"{', '.join([*route.to, *group])} ({route.priority}{wait})"
+    recipe = f", changed by {' and '.join(route.morph)}" if route.morph else ""
+    return f"{', '.join([*route.to, *group])} ({route.priority}{wait}){recipe}"
 
 
 def routes_in_words(settings: Settings) -> list[str]:
-    """Return one sentence for each route, or the one that stands for none."""
+    """Return one sentence for each route, or the one that stands for none, then one for each recipe."""
     if not settings.route:
         return [f"no route: everything goes to {', '.join(d.name for d in settings.destination) or 'nobody'} (normal)"]
     sentences = []
     for number, route in enumerate(settings.route, 1):
         asked = " and ".join(condition_in_words(reading) for reading in readings(route.when, Facts()))
         sentences.append(f"route {number}: {'when ' + asked if asked else 'everything'} -> {target_in_words(route)}")
+    for morph in settings.morph:
+        sentences.append(f"morph {morph.name}: {'; '.join(change_in_words(change) for change in morph.change)}")
     return sentences
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A file must not speak to the terminal."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 

@@ -1,15 +1,16 @@
-"""How one instance is carried, as it came or in a rendition: the only place where spool, prepare and courier meet."""
+"""How one instance is carried, as it came or as its recipe makes it: the only place where spool, prepare and courier
+meet."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gateway.model.errors import PrepareError
+from gateway.model.errors import PrepareError, PrepareLater
 from gateway.model.transfer_syntax import LOSSY_METHODS
-from gateway.model.verdict import Outcome, Verdict
+from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.prepare.worker import Renderer
 from gateway.send.courier import Body, Consignment, Courier
@@ -18,6 +19,20 @@ from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.send")
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What is to go: the instance as it came, or what was made of it. Its Transfer Syntax may yet have to change."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    length: int
+    open: Callable[[], Iterator[bytes]]
+    """Yields the data set; the last block only after the whole matched (contract D3)."""
+    made: Rendition | None = None
+    """None: as it came."""
 
 
 class Carrier:
@@ -36,26 +51,83 @@ class Carrier:
         self, courier: Courier, claim: Claim, offers: Sequence[tuple[str, str]], beat: Callable[[], None]
     ) -> Verdict:
         """Deliver one instance; `offers` are the (SOP Class, Transfer Syntax) pairs that wait. Raises CustodyRot,
-        SpoolError."""
-        held, started = claim.held, time.monotonic()
+        SpoolError.
+
+        With a recipe nothing but what it makes ever goes: when it cannot be applied, that is the verdict.
+        """
+        try:
+            cargo = self._cargo(claim, beat)
+        except PrepareLater as error:
+            return Verdict.deferred(Blame.GATEWAY, text=f"not sent: {error.detail}")
+        except PrepareError as error:
+            return Verdict.refused(text=f"not sent, {' and '.join(claim.recipe)} cannot be applied: {error.detail}")
+        try:
+            return self._carry_cargo(courier, claim.held, cargo, offers, beat)
+        finally:
+            self._discard(cargo)
+
+    def _cargo(self, claim: Claim, beat: Callable[[], None]) -> Cargo:
+        """Return what the recipe makes of the instance, or the instance; raises PrepareError, SpoolError."""
+        held, instance = claim.held, claim.held.instance
+        original = Cargo(
+            instance.sop_instance_uid,
+            instance.header.study_instance_uid,
+            instance.transfer_syntax_uid,
+            instance.length,
+            lambda: self._spool.body(held),
+        )
+        if not claim.recipe:
+            return original
+        self._prove(original, beat)
+        return self._cargo_of(self._renderer.apply(held, claim.recipe, beat))
+
+    def _cargo_of(self, made: Rendition) -> Cargo:
+        return Cargo(
+            made.sop_instance_uid,
+            made.study_instance_uid,
+            made.transfer_syntax_uid,
+            made.length,
+            lambda: self._spool.store.derived_body(made.path, made.sha256),
+            made,
+        )
+
+    @staticmethod
+    def _discard(cargo: Cargo) -> None:
+        if cargo.made is not None:
+            cargo.made.path.unlink(missing_ok=True)
+
+    def _carry_cargo(
+        self, courier: Courier, held: Held, cargo: Cargo, offers: Sequence[tuple[str, str]], beat: Callable[[], None]
+    ) -> Verdict:
+        """Carry it in the Transfer Syntax that the line wants, else in its own, else in one that the peer takes."""
+        started = time.monotonic()
         target = self._shaper.wanted(held.instance, started)
         through, done = self._shaper.through[target], 0
         through.begin(started)
         try:
             courier.prepare(offers)
-            verdict = self._carry_coded(courier, held, target, beat) if target is not None else None
+            verdict = self._carry_coded(courier, held, cargo, target, beat) if target is not None else None
             if verdict is None:
-                verdict = self._hand_over(courier, self._original(held, beat))
+                verdict = self._hand_over(courier, held, cargo, beat)
                 if verdict.syntax_refused:
-                    verdict = self._carry_rendition(courier, held, verdict, beat)
+                    verdict = self._carry_rendition(courier, held, cargo, verdict, beat)
             self._shaper.learn(held.instance.sop_class_uid, courier.accepts(held.instance.sop_class_uid))
-            done = held.instance.length if verdict.outcome is Outcome.ACCEPTED else 0
+            done = cargo.length if verdict.outcome is Outcome.ACCEPTED else 0
             return verdict
         finally:
             through.end(time.monotonic(), done)
 
-    def _hand_over(self, courier: Courier, consignment: Consignment) -> Verdict:
+    def _hand_over(self, courier: Courier, held: Held, cargo: Cargo, beat: Callable[[], None]) -> Verdict:
         """Let the courier carry, and measure the line by it."""
+        consignment = Consignment(
+            held.instance.object_id,
+            held.instance.sop_class_uid,
+            cargo.sop_instance_uid,
+            cargo.study_instance_uid,
+            cargo.transfer_syntax_uid,
+            cargo.length,
+            self._beating(cargo.open, beat),
+        )
         self._shaper.line.begin(time.monotonic())
         carried = 0
         try:
@@ -66,26 +138,6 @@ class Carrier:
         finally:
             self._shaper.line.end(time.monotonic(), carried)
 
-    def _original(self, held: Held, beat: Callable[[], None]) -> Consignment:
-        return self._consignment(
-            held,
-            held.instance.transfer_syntax_uid,
-            held.instance.length,
-            self._beating(lambda: self._spool.body(held), beat),
-        )
-
-    def _consignment(self, held: Held, transfer_syntax_uid: str, length: int, body: Body) -> Consignment:
-        instance = held.instance
-        return Consignment(
-            instance.object_id,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            instance.header.study_instance_uid,
-            transfer_syntax_uid,
-            length,
-            body,
-        )
-
     @staticmethod
     def _beating(open_body: Callable[[], Iterator[bytes]], beat: Callable[[], None]) -> Body:
         def body() -> Iterator[bytes]:
@@ -95,11 +147,13 @@ class Carrier:
 
         return body
 
-    def _carry_coded(self, courier: Courier, held: Held, target: str, beat: Callable[[], None]) -> Verdict | None:
-        """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
+    def _carry_coded(
+        self, courier: Courier, held: Held, cargo: Cargo, target: str, beat: Callable[[], None]
+    ) -> Verdict | None:
+        """Carry it in the Transfer Syntax `target`; None: it is to go in its own."""
         try:
-            self._prove(held, beat)
-            rendition = self._renderer.render_in(held, target, beat)
+            self._prove(cargo, beat)
+            rendition = self._renderer.render_in(held, target, beat, cargo.made)
         except PrepareError as error:
             self._shaper.passed_on += 1
             log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self._name, error.detail)
@@ -110,35 +164,37 @@ class Carrier:
             return None
         if verdict.outcome is Outcome.ACCEPTED:
             self._shaper.renditions += 1
-            self._shaper.saved_bytes += held.instance.length - rendition.length
-            share = 100 * rendition.length / held.instance.length
+            self._shaper.saved_bytes += cargo.length - rendition.length
+            share = 100 * rendition.length / cargo.length
             verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
         return verdict
 
-    def _prove(self, held: Held, beat: Callable[[], None]) -> None:
-        """Read the instance through: a rendition of rotten bytes would carry a good hash."""
-        for _ in self._spool.body(held):
+    @staticmethod
+    def _prove(cargo: Cargo, beat: Callable[[], None]) -> None:
+        """Read it through: a rendition of rotten bytes would carry a good hash."""
+        for _ in cargo.open():
             beat()
 
     def _carry_made(self, courier: Courier, held: Held, rendition: Rendition, beat: Callable[[], None]) -> Verdict:
-        body = self._beating(lambda: self._spool.store.derived_body(rendition.path, rendition.sha256), beat)
+        cargo = self._cargo_of(rendition)
         try:
-            return self._hand_over(
-                courier, self._consignment(held, rendition.transfer_syntax_uid, rendition.length, body)
-            )
+            return self._hand_over(courier, held, cargo, beat)
         finally:
-            rendition.path.unlink(missing_ok=True)
+            self._discard(cargo)
 
-    def _carry_rendition(self, courier: Courier, held: Held, refusal: Verdict, beat: Callable[[], None]) -> Verdict:
+    def _carry_rendition(
+        self, courier: Courier, held: Held, cargo: Cargo, refusal: Verdict, beat: Callable[[], None]
+    ) -> Verdict:
         """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
+        allowed = self._allow_decompress
         try:
-            self._prove(held, beat)
-            rendition = self._renderer.render(held, accepted, beat, allow_decompress=self._allow_decompress)
+            self._prove(cargo, beat)
+            rendition = self._renderer.render(held, accepted, beat, allow_decompress=allowed, made=cargo.made)
         except PrepareError as error:
             return Verdict.refused(refusal.code, f"{refusal.text}; no rendition: {error.detail}")
         if rendition is not None:
             return self._carry_made(courier, held, rendition, beat)
-        if held.instance.transfer_syntax_uid in LOSSY_METHODS and not self._allow_decompress:
+        if cargo.transfer_syntax_uid in LOSSY_METHODS and not allowed:
             return replace(refusal, text=f"{refusal.text}; lossy pixels are decoded only with allow_decompress")
         return refusal

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.errors import PrepareError
+from gateway.config.schema import Settings
+from gateway.dicom.part10 import meta_bytes
+from gateway.model.errors import PrepareError, PrepareLater
 from gateway.model.instance import Door, Header, Origin, SOPInstance
 from gateway.model.lifecycle import Custody
 from gateway.model.transfer_syntax import (
@@ -104,6 +106,76 @@ def test_jpeg_is_decoded_under_confinement(tmp_path):
     finally:
         renderer.close()
     assert made.transfer_syntax_uid == IMPLICIT_LE and renderer.workers_lost == 0
+
+
+SETTINGS = Settings.model_validate(
+    {
+        "gateway": {"id": "ct1-gateway"},
+        "morph": [
+            {"name": "one", "change": [{"tag": "PatientID", "set": "new"}]},
+            {"name": "two", "change": [{"tag": "StudyInstanceUID", "set": "1.2.9"}]},
+        ],
+    }
+)
+
+
+@pytest.fixture
+def cook(tmp_path):
+    """A renderer that knows recipes."""
+    folder = tmp_path / "renditions"
+    folder.mkdir()
+    source = saved(tmp_path, image())
+    made = Renderer(folder, lambda _: source, lambda: SETTINGS)
+    yield made
+    made.close()
+
+
+def test_a_recipe_is_applied_under_confinement_and_its_result_coded(cook, tmp_path):
+    made = cook.apply(held("one"), ("one", "two"))
+    assert (made.sop_instance_uid, made.study_instance_uid) == ("1.2", "1.2.9")
+    assert made.transfer_syntax_uid == EXPLICIT_LE
+    coded = cook.render_in(held("one"), JPEG_LS_LOSSLESS, made=made)
+    assert coded.study_instance_uid == "1.2.9" and coded.length < made.length
+    whole = tmp_path / "whole.dcm"
+    whole.write_bytes(meta_bytes(CT, "1.2", JPEG_LS_LOSSLESS) + coded.path.read_bytes())
+    dataset = pydicom.dcmread(whole)
+    assert (dataset.PatientID, len(dataset.OriginalAttributesSequence)) == ("new", 2)
+    assert dataset.OriginalAttributesSequence[0].ModifyingSystem == "ct1-gateway"
+    assert cook.workers_lost == 0
+
+
+def test_a_recipe_that_is_not_there_is_no_recipe(cook):
+    with pytest.raises(PrepareError, match="no recipe 'three' any more"):
+        cook.apply(held("one"), ("one", "three"))
+
+
+def test_a_recipe_whose_workers_die_is_tried_later_and_then_not(cook, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_edit", poison.dies_at_once)
+    for _ in range(LIMIT):
+        with pytest.raises(PrepareLater, match="did not finish"):
+            cook.apply(held("poison"), ("one",))
+    with pytest.raises(PrepareError, match="not tried again") as told:
+        cook.apply(held("poison"), ("one",))
+    assert not isinstance(told.value, PrepareLater)
+    assert left(tmp_path) == []
+
+
+def test_a_full_disk_is_nobodys_fault(cook, tmp_path, monkeypatch):
+    with monkeypatch.context() as poisoned:
+        poisoned.setattr(worker, "_edit", poison.edits_without_room)
+        for _ in range(LIMIT + 1):
+            with pytest.raises(PrepareLater, match="No space left"):
+                cook.apply(held("one"), ("one",))
+    assert left(tmp_path) == [] and cook.workers_lost == 0
+
+
+def test_a_recipe_that_was_refused_may_be_mended(cook, monkeypatch):
+    with monkeypatch.context() as poisoned:
+        poisoned.setattr(worker, "_edit", poison.refuses)
+        for _ in range(LIMIT + 1):
+            with pytest.raises(PrepareError, match="in words"):
+                cook.apply(held("one"), ("one",))
+    assert cook.apply(held("one"), ("one",)).length > 0
 
 
 def test_who_waits_for_a_long_rendition_is_seen_to_live(renderer, monkeypatch):

@@ -46,9 +46,9 @@ CT_AT_NOON = Facts(
 )
 
 
-def settings(routes: list[dict]) -> Settings:
+def settings(routes: list[dict], morphs: list[dict] | None = None) -> Settings:
     folders = [{"name": name, "kind": "folder", "path": f"/tmp/{name}"} for name in NAMES]
-    return Settings.model_validate({"destination": folders, "route": routes})
+    return Settings.model_validate({"destination": folders, "route": routes, "morph": morphs or []})
 
 
 def holds(when: dict, facts: Facts = CT_AT_NOON) -> bool:
@@ -342,3 +342,13 @@ def test_a_study_is_waited_for_only_when_every_route_to_the_destination_says_so(
 def test_a_group_that_makes_no_sense_is_refused(route, sentence):
     with pytest.raises(ValueError, match=sentence):
         settings([route])
+
+
+def test_recipes_of_two_routes_to_one_destination_follow_each_other():
+    morphs = [{"name": name, "change": [{"tag": "PatientID", "prefix": name}]} for name in ("x", "y", "z")]
+    routes = [{"to": ["a"], "morph": ["y", "x"]}, {"to": ["a", "b"], "morph": ["z", "y"]}, {"to": ["c"]}]
+    chosen = settings(routes, morphs)
+    ways = ways_of(chosen, CT_AT_NOON)
+    assert "-> a (normal), changed by y and x" in routes_in_words(chosen)[0]
+    assert routes_in_words(chosen)[-1] == "morph z: PatientID with 'z' before it"
+    assert {name: way.recipe for name, way in ways.items()} == {"a": ("y", "x", "z"), "b": ("z", "y"), "c": ()}
