@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from gateway.config.base import AETitle, Name, Port, Table
+from gateway.config.deidentify import DeidentifySettings
 from gateway.config.destinations import DestinationSettings
 from gateway.config.routes import RouteSettings
 
@@ -123,6 +124,7 @@ class Settings(Table):
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk under custody.")
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
+    deidentify: list[DeidentifySettings] = Field([], description="Ways to de-identify, for routes to name.")
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Settings:
@@ -130,12 +132,15 @@ class Settings(Table):
         for kind, names in (
             ("destination", [d.name for d in self.destination]),
             ("modality", [m.name for m in self.modality]),
+            ("deidentify", [d.name for d in self.deidentify]),
         ):
             problems += [f"{kind} name '{n}' is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
         known = {d.name for d in self.destination}
         for index, route in enumerate(self.route):
             for key, names in (("to", route.to), ("to_first_of", route.to_first_of)):
                 problems += [f"route[{index}].{key} names no destination '{n}'" for n in names if n not in known]
+            if route.deidentify is not None and route.deidentify not in {d.name for d in self.deidentify}:
+                problems.append(f"route[{index}].deidentify names no [[deidentify]] '{route.deidentify}'")
         if problems:
             raise ValueError("; ".join(problems))
         return self
