@@ -2,8 +2,9 @@
 
 What the table leaves open is decided for the patient: what cannot be understood is removed, of several permitted
 actions the one that fits every IOD is taken, and what cannot be made safe here raises PrepareError. So beside the
-table's rows: dates, times, names and instance UIDs are found by their VR wherever they stand (E.1.1 note 4); curves and
-overlays go as whole groups; unknown attributes, VRs that hide another, numbers with letters and pixels in items go.
+table's rows: dates, times, names and instance UIDs are found by their VR wherever they stand (E.1.1 note 4), and texts
+of content items; curves and overlays go as whole groups; unknown attributes, VRs that hide another, numbers with
+letters and pixels in items go.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ CURVES, OVERLAYS, PIXELS = 0x5000, 0x6000, 0x7FE0
 ENTANGLED = frozenset((0x04000500, 0x00080300, 0x4FFE0001))
 """Others' encrypted identities, descriptions of private elements, parameters of signatures: nothing without what the
 profile removes."""
+TEXT_VALUE = 0x0040A160
+"""Free text of a content item (PS3.3 C.17.3.2.3): the table replaces it with its sequence, we do wherever it stands."""
 SHAPE = frozenset(
     (
         *(0x0040A010, 0x0040A040, 0x0040A050, 0x0040DB73, 0x0040A130, 0x00081160),
@@ -230,6 +233,8 @@ class _Deidentifier:
         number = int(tag)
         if number in self._rows:
             return self._rows[number]
+        if number == TEXT_VALUE:
+            return Row(Action.DUMMY, Action.DUMMY)
         if vr in TEMPORAL:
             kept = {"retain-longitudinal-full-dates", "retain-longitudinal-modified-dates"} & self._options
             return Row(Action.REMOVE, Action.CLEAN if kept else Action.REMOVE)
