@@ -230,6 +230,21 @@ def test_what_nobody_understands_goes():
     assert received.NumberOfFrames == 1
 
 
+def test_known_attributes_that_came_as_unknown_are_read_and_cleaned():
+    """PS3.5 6.2.2: a value of VR UN is that of the dictionary's VR, a sequence in it is in Implicit VR."""
+    inner = Dataset()
+    inner.PatientName, inner.CodeValue = "Doe^Jane", "C-1"
+    item = encoded(inner, implicit=True)
+    value = b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item
+    raw = b"\x08\x00\x70\x00UN\0\0\x04\0\0\0ACME"
+    raw += b"\x40\x00\x60\x02UN\0\0" + len(value).to_bytes(4, "little") + value
+    received = decoded(raw)
+    deidentify(received, settings(), Pseudonyms(KEY))
+    assert received.Manufacturer == "ACME"
+    assert received.PerformedProtocolCodeSequence[0].CodeValue == "C-1"
+    assert b"Doe" not in encoded(received)
+
+
 def test_groups_that_have_no_place_in_a_data_set_go():
     dataset = sample()
     dataset.add_new(0x00020016, "AE", "DOEJANE")
