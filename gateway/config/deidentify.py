@@ -29,7 +29,7 @@ Option = Literal[
     "retain-institution-identity",
 ]
 Pixels = Annotated[int, Field(ge=0, le=65535)]
-_PRIVATE = re.compile(r"^[0-9A-Fa-f]{3}[13579BDFbdf],[xX]{2}[0-9A-Fa-f]{2}$")
+_PRIVATE = re.compile(r"[0-9A-Fa-f]{3}[13579BDFbdf],[xX]{2}[0-9A-Fa-f]{2}")
 
 
 class SafePrivate(Table):
@@ -42,7 +42,7 @@ class SafePrivate(Table):
     @classmethod
     def _private(cls, value: list[str]) -> list[str]:
         for element in value:
-            if not _PRIVATE.match(element):
+            if not _PRIVATE.fullmatch(element):
                 raise ValueError(f"'{element}' is not a private element: write an odd group and xx, as 0019,xx0C")
         return value
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
-_DATE = re.compile(r"^(\d{4})([.-]?)(\d{2})\2(\d{2})$")
+_DATE = re.compile(r"(\d{4})([.-]?)(\d{2})\2(\d{2})", re.ASCII)
 """Also 2024.03.01, which ACR-NEMA wrote and readers accept (PS3.5 6.2), and 2024-03-01, which nobody should write."""
-_DATETIME = re.compile(r"^(\d{4})(\d{2})?(\d{2})?(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?([+-]\d{4})?$")
-_TIME = re.compile(r"^\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?$")
-_ZONE = re.compile(r"^[+-]\d{4}$")
+_DATETIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?([+-]\d{4})?", re.ASCII)
+_TIME = re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?", re.ASCII)
+_ZONE = re.compile(r"[+-]\d{4}", re.ASCII)
 
 
 def is_time(value: str) -> bool:
     """Whether this is a TM, or a range of two, and so holds nothing else."""
-    return all(not part or _TIME.match(part) for part in value.strip(" \0").split("-", 1))
+    return all(not part or _TIME.fullmatch(part) for part in value.strip(" \0").split("-", 1))
 
 
 def is_zone(value: str) -> bool:
     """Whether this is an offset from UTC (0008,0201)."""
-    return bool(_ZONE.match(value.strip(" \0")))
+    return bool(_ZONE.fullmatch(value.strip(" \0")))
 
 
 def moved_date(value: str, days: int) -> str | None:
     """Return a DA, or a range of two, `days` later; None when it is none, or leaves the calendar."""
     text = value.strip(" \0")
-    found = _DATE.match(text)
+    found = _DATE.fullmatch(text)
     if found:
         day = _day(found[1], found[3], found[4], days)
         return None if day is None else day.strftime("%Y%m%d").zfill(8)
@@ -42,7 +42,7 @@ def moved_datetime(value: str, days: int) -> str | None:
     Of a range (PS3.4 C.2.2.2.5) a data set has no use, so that one counts as none.
     """
     text = value.strip(" \0")
-    found = _DATETIME.match(text)
+    found = _DATETIME.fullmatch(text)
     if not found:
         return "" if not text else None
     year, month, of_month, time, zone = found.groups()
@@ -65,7 +65,7 @@ def _day(year: str, month: str, of_month: str, days: int) -> date | None:
 
 def age(born: str, then: str) -> str:
     """Return the AS between two DAs: years from two years on, below that months or days; "" when it is not known."""
-    birth, day = _DATE.match(born.strip(" \0")), _DATE.match(then.strip(" \0"))
+    birth, day = _DATE.fullmatch(born.strip(" \0")), _DATE.fullmatch(then.strip(" \0"))
     if not birth or not day:
         return ""
     first, last = _day(birth[1], birth[3], birth[4], 0), _day(day[1], day[3], day[4], 0)

@@ -52,7 +52,7 @@ WELL_KNOWN = "1.2.840.10008."
 """UIDs of the standard itself (PS3.6 Annex A), such as the well-known frames of reference."""
 DATES: dict[str, Callable[[str, int], str | None]] = {"DA": moved_date, "DT": moved_datetime}
 TEMPORAL = frozenset({*DATES, "TM"})
-_NUMBERS = re.compile(rb"^[\d+\-.,eE\\ \0]*$")
+_NUMBERS = re.compile(rb"[\d+\-.,eE\\ \0]*")
 _WORDS = re.compile(r"[\W_]+")
 _UNREADABLE = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, TypeError, ValueError),
@@ -224,7 +224,7 @@ class _Deidentifier:
             vr = known[0]
         if vr is None or (known and KINDS.get(vr) not in {KINDS.get(other) for other in known}):
             return None
-        if vr in ("DS", "IS") and isinstance(raw, RawDataElement) and not _NUMBERS.match(raw.value or b""):
+        if vr in ("DS", "IS") and isinstance(raw, RawDataElement) and not _NUMBERS.fullmatch(raw.value or b""):
             return None
         return vr if vr in KINDS else None
 
