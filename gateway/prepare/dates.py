@@ -9,12 +9,18 @@ _DATE = re.compile(r"(\d{4})([.-]?)(\d{2})\2(\d{2})", re.ASCII)
 """Also 2024.03.01, which ACR-NEMA wrote and readers accept (PS3.5 6.2), and 2024-03-01, which nobody should write."""
 _DATETIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?([+-]\d{4})?", re.ASCII)
 _TIME = re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?", re.ASCII)
+_AGE = re.compile(r"\d{3}[DWMY]", re.ASCII)
 _ZONE = re.compile(r"[+-]\d{4}", re.ASCII)
 
 
 def is_time(value: str) -> bool:
     """Whether this is a TM, or a range of two, and so holds nothing else."""
     return all(not part or _TIME.fullmatch(part) for part in value.strip(" \0").split("-", 1))
+
+
+def is_age(value: str) -> bool:
+    """Whether this is an AS."""
+    return not value or bool(_AGE.fullmatch(value.strip(" \0")))
 
 
 def is_zone(value: str) -> bool:

@@ -19,16 +19,16 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 
 from gateway import __version__
 from gateway.config.deidentify import DeidentifySettings
 from gateway.dicom.part10 import MAX_DEPTH
 from gateway.model.errors import PrepareError
-from gateway.prepare.dates import age, is_time, is_zone, moved_date, moved_datetime
+from gateway.prepare.dates import age, is_age, is_time, is_zone, moved_date, moved_datetime
 from gateway.prepare.dummies import KINDS, TEXTS, dummy
 from gateway.prepare.profile import CODES, STRUCTURAL, Action, Row, edition, rows, safe_private
-from gateway.prepare.pseudonym import Pseudonyms
+from gateway.prepare.pseudonym import Pseudonyms, is_uid
 
 PATIENT_NAME, PATIENT_ID, ISSUER, PATIENT_AGE = 0x00100010, 0x00100020, 0x00100021, 0x00101010
 BIRTH_DATE, STUDY_INSTANCE_UID, TIMEZONE = 0x00100030, 0x0020000D, 0x00080201
@@ -52,6 +52,8 @@ WELL_KNOWN = "1.2.840.10008."
 """UIDs of the standard itself (PS3.6 Annex A), such as the well-known frames of reference."""
 DATES: dict[str, Callable[[str, int], str | None]] = {"DA": moved_date, "DT": moved_datetime}
 TEMPORAL = frozenset({*DATES, "TM"})
+FORMS: dict[str, Callable[[str], bool]] = {"TM": is_time, "AS": is_age, "UI": is_uid}
+"""What is kept must be what its VR says, and so can hold nothing else."""
 _NUMBERS = re.compile(rb"[\d+\-.,eE\\ \0]*")
 _WORDS = re.compile(r"[\W_]+")
 _UNREADABLE = (
@@ -66,10 +68,11 @@ Identity = tuple[str, str]
 def deidentify(dataset: Dataset, settings: DeidentifySettings, pseudonyms: Pseudonyms) -> None:
     """De-identify a data set in place. File Meta Information, preamble and Pixel Data are the caller's.
 
-    `clean-descriptors` leaves of a text only the words that are allowed, and where none is left follows the Basic
-    Profile; `clean-structured-content` keeps codes, numbers and references of a report, no text or name. Raises
-    PrepareError, and the data set must not be used, when the pixels may show what it no longer says: Burned In
-    Annotation is YES without `clean-pixel-data`, or an overlay stands in unused bits of the pixels.
+    A text that an option cleans keeps only the allowed words, and where none is left the Basic Profile is followed;
+    `clean-structured-content` keeps codes, numbers and references of a report, no text or name. `clean-pixel-data` is
+    recorded here: that `blacken` was done is the caller's promise. Raises PrepareError, and the data set must not be
+    used, when the pixels may show what it no longer says: Burned In Annotation is YES without `clean-pixel-data`, or
+    an overlay stands in unused bits of the pixels.
     """
     _doubt_pixels(dataset, settings)
     try:
@@ -81,11 +84,10 @@ def deidentify(dataset: Dataset, settings: DeidentifySettings, pseudonyms: Pseud
 def _doubt_pixels(dataset: Dataset, settings: DeidentifySettings) -> None:
     if "clean-pixel-data" not in settings.options and text_of(dataset, BURNED_IN).upper() == "YES":
         raise PrepareError("text is burned in to the pixels: the option clean-pixel-data has rules for that")
-    for tag in list(dataset.keys()):
-        if tag.group & 0xFF01 == OVERLAYS and tag.element == 0x0100:
-            bits = text_of(dataset, tag)
-            if bits != "1" and Tag(tag.group, 0x3000) not in dataset:
-                raise PrepareError("an overlay stands in unused bits of the pixels")
+    for group in {tag.group for tag in dataset.keys() if tag.group & 0xFF01 == OVERLAYS}:  # noqa: SIM118
+        bits, position = (text_of(dataset, group << 16 | element) for element in (0x0100, 0x0102))
+        if group << 16 | 0x3000 not in dataset and (bits not in ("", "1") or position not in ("", "0")):
+            raise PrepareError("an overlay stands in unused bits of the pixels")
 
 
 def text_of(dataset: Dataset, tag: int) -> str:
@@ -235,6 +237,8 @@ class _Deidentifier:
             return self._rows[number]
         if number == TEXT_VALUE:
             return Row(Action.DUMMY, Action.DUMMY)
+        if not tag.is_private and not _known_vrs(number):
+            return Row(Action.REMOVE, Action.REMOVE)
         if vr in TEMPORAL:
             kept = {"retain-longitudinal-full-dates", "retain-longitudinal-modified-dates"} & self._options
             return Row(Action.REMOVE, Action.CLEAN if kept else Action.REMOVE)
@@ -242,8 +246,6 @@ class _Deidentifier:
             return Row(Action.EMPTY, Action.EMPTY)
         if vr == "UI" and number not in STRUCTURAL:
             return Row(Action.UID, Action.KEEP if "retain-uids" in self._options else Action.UID)
-        if not tag.is_private and not _known_vrs(number):
-            return Row(Action.REMOVE, Action.REMOVE)
         return None
 
     def _apply(self, item: Dataset, tag: BaseTag, vr: str, patient: Identity, depth: int) -> None:
@@ -260,14 +262,15 @@ class _Deidentifier:
 
     def _stays(self, item: Dataset, tag: BaseTag, vr: str, row: Row) -> bool:
         """Keep or clean a value as an option wants it; False when it cannot be done."""
-        if vr not in TEMPORAL and int(tag) != TIMEZONE:
+        is_one = is_zone if int(tag) == TIMEZONE else FORMS.get(vr)
+        if is_one is None and vr not in DATES:
             return row.action is Action.KEEP or self._keep_words(item, tag, vr)
         element = _element(item, tag)
         if element is None:
             return False
         values = [str(value) for value in _values(element)]
-        if vr not in DATES:
-            return all(map(is_time if vr == "TM" else is_zone, values))
+        if is_one is not None:
+            return all(map(is_one, values))
         moved = [DATES[vr](value, self._days) for value in values]
         if None in moved:
             return False
@@ -304,7 +307,7 @@ class _Deidentifier:
         number, row = int(tag), self._row(tag, vr)
         if number in SHAPE or (vr == "UI" and (row is None or row.action is Action.KEEP)):
             return
-        if depth and row is not None and row.basic is Action.REMOVE:
+        if row is not None and row.basic is Action.REMOVE:
             del item[tag]
         elif vr == "SQ":
             self._items(item, tag, patient, depth, dummies=True)

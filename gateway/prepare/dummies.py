@@ -19,12 +19,14 @@ _OTHERS: dict[str, str] = {
     "UR": "http://removed.invalid",
 }
 KINDS: dict[str, str] = {
-    "SQ": "sequence",
+    **{vr: vr for vr in ("SQ", "UI", "PN", *_OTHERS)},
     **dict.fromkeys(BYTES, "bytes"),
     **dict.fromkeys(INTEGERS | FLOATS, "number"),
-    **dict.fromkeys(TEXTS | {*_OTHERS, "UI"}, "text"),
+    **dict.fromkeys(("DS", "IS"), "number as text"),
+    **dict.fromkeys(TEXTS - {"PN"}, "text"),
 }
-"""VRs of one kind may stand for each other in a data set that somebody wrote carelessly; others hide something."""
+"""VRs of one kind may stand for each other in a data set that somebody wrote carelessly; others hide something: a text
+that calls itself a date, or a name that calls itself a text, would be treated as what it is not."""
 
 
 def dummy(vr: str, count: int) -> Any:

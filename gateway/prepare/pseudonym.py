@@ -18,6 +18,11 @@ _TOKEN_BYTES = 10
 """80 bits: a million patients share a token once in 10^12 boxes; 16 letters in base 32."""
 
 
+def is_uid(value: str) -> bool:
+    """Whether this has a UID's digits and dots alone (PS3.5 9.1)."""
+    return all(letter in "0123456789." for letter in value.strip(" \0"))
+
+
 class Pseudonyms:
     """What the key makes of an identity. Holds the key, and shows it to nobody."""
 

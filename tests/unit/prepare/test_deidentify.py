@@ -155,6 +155,16 @@ def test_what_is_no_date_is_not_kept_as_one():
         assert received["StudyDate"].is_empty
 
 
+def test_what_is_no_uid_and_no_age_is_not_kept_as_one():
+    dataset = sample()
+    raw = encoded(dataset).replace(b"1.2.3.1", b"MRN7741").replace(b"043Y", b"Jane")
+    received = decoded(raw)
+    deidentify(received, settings("retain-uids", "retain-patient-characteristics"), Pseudonyms(KEY))
+    assert received.StudyInstanceUID == "1.2.3"
+    assert b"MRN7741" not in encoded(received) and b"Jane" not in encoded(received)
+    assert received.SeriesInstanceUID == Pseudonyms(KEY).uid("MRN7741")
+
+
 def test_full_dates_stay_as_they_are():
     after = done(sample(), "retain-longitudinal-full-dates")
     assert (after.StudyDate, after.AcquisitionDateTime) == ("20240229", "20240229101112.5+0100")
@@ -230,6 +240,22 @@ def test_what_nobody_understands_goes():
     assert received.NumberOfFrames == 1
 
 
+@pytest.mark.parametrize("option", ["retain-longitudinal-full-dates", "retain-longitudinal-modified-dates"])
+def test_what_calls_itself_something_else_goes(option):
+    raw = b"\x08\x00\x20\x00LO\x08\x00Doe^Jane"  # Study Date
+    raw += b"\x08\x00\x67\x11LO\x08\x00Doe^Jane"  # Multi-frame Source SOP Instance UID
+    raw += b"\x14\x00\x04\x01LO\x08\x00Doe^Jane"  # Secondary Reviewer Name
+    received = decoded(raw)
+    deidentify(received, settings(option, "retain-uids"), Pseudonyms(KEY))
+    assert b"Doe^Jane" not in encoded(received)
+
+
+def test_a_text_of_another_text_vr_is_no_reason_to_lose_it():
+    received = decoded(b"\x08\x00\x70\x00SH\x04\x00ACME\x18\x00\x50\x00IS\x02\x005 ")
+    deidentify(received, settings(), Pseudonyms(KEY))
+    assert (received.Manufacturer, received.SliceThickness) == ("ACME", 5)
+
+
 def test_known_attributes_that_came_as_unknown_are_read_and_cleaned():
     """PS3.5 6.2.2: a value of VR UN is that of the dictionary's VR, a sequence in it is in Implicit VR."""
     inner = Dataset()
@@ -260,12 +286,21 @@ def test_groups_that_have_no_place_in_a_data_set_go():
     assert not {element.tag.group for element in dataset} - {0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028}
 
 
-def test_an_overlay_in_the_pixels_is_not_passed_silently():
+@pytest.mark.parametrize(("bits", "position"), [(16, 12), (16, 0), (None, 12), (1, 12)])
+def test_an_overlay_in_the_pixels_is_not_passed_silently(bits, position):
     dataset = sample()
-    dataset.add_new(0x60000100, "US", 16)
-    dataset.add_new(0x60000102, "US", 12)
+    dataset.add_new(0x60000102, "US", position)
+    if bits:
+        dataset.add_new(0x60000100, "US", bits)
     with pytest.raises(PrepareError, match="overlay"):
         done(dataset)
+
+
+def test_an_overlay_beside_the_pixels_is_no_reason_to_hold():
+    dataset = sample()
+    dataset.add_new(0x60000100, "US", 1)
+    dataset.add_new(0x60000102, "US", 0)
+    assert done(dataset).PatientIdentityRemoved == "YES"
 
 
 def test_text_that_is_burned_in_is_not_passed_silently():
