@@ -14,7 +14,7 @@ from gateway.config.base import Name, Table
 MIN_KEY_BYTES = 32
 MAX_KEY_BYTES = 4096
 FEWEST_DISTINCT_BYTES = 8
-"""32 random bytes have fewer about once in 10^36 keys; a file of zeros or of one letter has."""
+"""32 random bytes have fewer less than once in 10^36 keys; a file of zeros or of one letter has."""
 
 Option = Literal[
     "clean-pixel-data",

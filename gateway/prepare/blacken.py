@@ -63,8 +63,9 @@ def _matches(rule: Blacken, dataset: Dataset) -> bool:
 
 
 def blacken(source: BinaryIO, target: BinaryIO, rectangles: Sequence[Rectangle]) -> None:
-    """Copy an Explicit VR Little Endian data set, the rectangles of every frame black; needs memory for one row.
+    """Copy an Explicit VR Little Endian data set, the rectangles of every frame black.
 
+    Needs memory for one row, of single bits for eight frames.
     A rectangle that leaves the image is cut to it. The bits beside Bits Stored become zero inside: they may hold an
     overlay. Raises PrepareError when the pixels are compressed, or it is not certain what black is.
     """

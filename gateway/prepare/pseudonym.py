@@ -47,7 +47,7 @@ class Pseudonyms:
         return "Pseudonyms(…)"
 
     def uid(self, uid: str) -> str:
-        """Return the UID that replaces this one: 2.25. and a UUID (PS3.5 B.2) of version 8, made by others' rules."""
+        """Return the UID that replaces this one: 2.25. and a UUID (PS3.5 B.2) of version 8 (RFC 9562 5.8)."""
         number = int.from_bytes(self._hash(b"uid", uid.strip(" \0"))[:16])
         number = number & ~(0xF << 76) | 8 << 76
         number = number & ~(3 << 62) | 2 << 62
