@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.config.deidentify import key_fault
 from gateway.config.lines import Key
 
 Finding = tuple[Key, str]
@@ -27,6 +28,8 @@ def findings(raw: Raw, folder: Path) -> Iterator[Finding]:
     """Yield (key, sentence) for every contradiction; relative paths are looked up in `folder`."""
     yield from _names_used_twice(raw)
     yield from _unknown_names(raw)
+    yield from _unknown_deidentify(raw)
+    yield from _keys(raw, folder)
     yield from _missing_codecs(raw)
     yield from _ports_used_twice(raw)
     yield from _addresses(raw)
@@ -48,7 +51,7 @@ def _tables(raw: Raw, kind: str) -> Iterator[tuple[Key, Raw]]:
 
 
 def _names_used_twice(raw: Raw) -> Iterator[Finding]:
-    for kind in ("destination", "modality", "morph"):
+    for kind in ("destination", "modality", "morph", "deidentify"):
         seen: set[str] = set()
         for key, table in _tables(raw, kind):
             name = table.get("name")
@@ -66,6 +69,22 @@ def _unknown_names(raw: Raw) -> Iterator[Finding]:
             for index, name in enumerate(names if isinstance(names, list) else []):
                 if isinstance(name, str) and name not in known:
                     yield (*key, named_by, index), f"no {kind} is called '{name}'{near(name, known)}"
+
+
+def _unknown_deidentify(raw: Raw) -> Iterator[Finding]:
+    known = [str(table.get("name")) for _, table in _tables(raw, "deidentify")]
+    for key, route in _tables(raw, "route"):
+        name = route.get("deidentify")
+        if isinstance(name, str) and name not in known:
+            yield (*key, "deidentify"), f"no [[deidentify]] is called '{name}'{near(name, known)}"
+
+
+def _keys(raw: Raw, folder: Path) -> Iterator[Finding]:
+    for key, table in _tables(raw, "deidentify"):
+        path = table.get("key_file")
+        sentence = key_fault(folder / path) if isinstance(path, str) and "\0" not in path else ""
+        if sentence:
+            yield (*key, "key_file"), sentence
 
 
 def _missing_codecs(raw: Raw) -> Iterator[Finding]:

@@ -126,6 +126,14 @@ class RouteSettings(Table):
     quiet_s: float = Field(
         30.0, gt=0, le=86400, description="With wait_for: a study is quiet when none of it came for so long."
     )
+    deidentify: Name | None = Field(
+        None, description="Name of a [[deidentify]] table: these destinations get only what it leaves; absent: all."
+    )
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Names of the tables to apply, in this order: de-identification last, so that nothing is said after it."""
+        return (*self.morph, *((self.deidentify,) if self.deidentify else ()))
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> RouteSettings:

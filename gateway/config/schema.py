@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.base import AETitle, Name, Port, Table
+from gateway.config.deidentify import DeidentifySettings
 from gateway.config.destinations import DestinationSettings
 from gateway.config.morph import MorphSettings
 from gateway.config.routes import RouteSettings
@@ -167,6 +168,7 @@ class Settings(Table):
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
     morph: list[MorphSettings] = Field([], description="How attributes are changed on the way.")
+    deidentify: list[DeidentifySettings] = Field([], description="Ways to de-identify, for routes to name.")
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Settings:
@@ -174,7 +176,7 @@ class Settings(Table):
         for kind, names in (
             ("destination", [d.name for d in self.destination]),
             ("modality", [m.name for m in self.modality]),
-            ("morph", [m.name for m in self.morph]),
+            ("recipe", [*(m.name for m in self.morph), *(d.name for d in self.deidentify)]),
         ):
             problems += [f"{kind} name '{n}' is used twice" for n in sorted({n for n in names if names.count(n) > 1})]
         destinations, morphs = {d.name for d in self.destination}, {m.name for m in self.morph}
@@ -185,6 +187,8 @@ class Settings(Table):
                 ("morph", "morph", route.morph, morphs),
             ):
                 problems += [f"route[{index}].{key} names no {kind} '{n}'" for n in names if n not in known]
+            if route.deidentify is not None and route.deidentify not in {d.name for d in self.deidentify}:
+                problems.append(f"route[{index}].deidentify names no [[deidentify]] '{route.deidentify}'")
         if problems:
             raise ValueError("; ".join(problems))
         return self

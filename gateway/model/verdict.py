@@ -34,6 +34,8 @@ class Verdict:
     """For a person: what happened, in words; never patient data."""
     syntax_refused: bool = False
     """True when the peer would take this SOP class, or might, but not in the Transfer Syntax offered."""
+    sent_as: str = ""
+    """The SOP Instance UID that the peer knows it by, where a recipe gave it another one; empty: its own."""
 
     @classmethod
     def accepted(cls, code: int = 0, text: str = "") -> Verdict:

@@ -147,6 +147,13 @@ def edit(path: Path, offset: int, transfer_syntax_uid: str, out: Path, steps: Se
     return Edited(*_digest(out), *uids)
 
 
+def header_of(path: Path, offset: int, transfer_syntax_uid: str, out: Path) -> Dataset:
+    """Return the data set at `offset` of `path` without its pixels, to be looked at. Writes beside `out` when it must
+    inflate. Raises PrepareError, OSError."""
+    with _opened(path, offset, transfer_syntax_uid, out.with_name(f"{out.name}.inflated")) as stream:
+        return Header(stream, coding_of(transfer_syntax_uid)).fresh()
+
+
 def preview(
     path: Path, offset: int, transfer_syntax_uid: str, folder: Path, steps: Sequence[Step]
 ) -> tuple[Dataset, Dataset]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.config.deidentify import DeidentifySettings
 from gateway.config.morph import MorphSettings
 from gateway.config.schema import Settings
 from gateway.dicom.values import value_fault
@@ -15,7 +16,7 @@ from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE, LOSSLESS, LO
 
 PREFERENCE = (EXPLICIT_LE, IMPLICIT_LE)
 """Explicit first: it keeps the VR of private elements."""
-Stage = MorphSettings
+Stage = MorphSettings | DeidentifySettings
 """A table that a recipe may name; `prepare/stages.py` says what each kind does."""
 
 
@@ -60,7 +61,8 @@ class Difference:
 
 def stages_of(settings: Settings, names: Iterable[str]) -> tuple[Stage, ...]:
     """Return the tables that a recipe names, in its order; raises PrepareError for a name that is no longer there."""
-    tables = {table.name: table for table in settings.morph}
+    tables: dict[str, Stage] = {morph.name: morph for morph in settings.morph}
+    tables |= {deidentify.name: deidentify for deidentify in settings.deidentify}
     missing = [name for name in names if name not in tables]
     if missing:
         raise PrepareError(f"the configuration has no recipe '{missing[0]}' any more")

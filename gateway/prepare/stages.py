@@ -8,12 +8,25 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from gateway.config.deidentify import DeidentifySettings
 from gateway.config.morph import MorphSettings
+from gateway.model.errors import ConfigError, PrepareLater
+from gateway.prepare.deidentify import deidentify
 from gateway.prepare.edit import Step
 from gateway.prepare.morph import morph
+from gateway.prepare.pseudonym import Pseudonyms
 from gateway.prepare.recipe import Occasion, Stage
 
-STAGES: dict[type, Callable[[Dataset, Any, Occasion], None]] = {MorphSettings: morph}
+
+def _deidentify(dataset: Dataset, settings: DeidentifySettings, occasion: Occasion) -> None:
+    try:
+        pseudonyms = Pseudonyms.from_file(settings.key_file)
+    except ConfigError as error:
+        raise PrepareLater(error.detail) from error
+    deidentify(dataset, settings, pseudonyms)
+
+
+STAGES: dict[type, Callable[[Dataset, Any, Occasion], None]] = {MorphSettings: morph, DeidentifySettings: _deidentify}
 """By the table's type. A stage may change every attribute, UIDs too; it is shown no pixels."""
 
 

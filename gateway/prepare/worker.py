@@ -44,16 +44,23 @@ def _transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, 
 
 def _edit(
     path: Path, offset: int, transfer_syntax_uid: str, out: Path, stages: Sequence[Stage], occasion: Occasion
-) -> tuple[str, int, str, str]:
-    """Apply a recipe in a worker; return also the new SOP Instance and Study Instance UID, empty where they stay."""
+) -> tuple[str, int, str, str, str]:
+    """Apply a recipe in a worker; return also the new SOP Instance and Study Instance UID, empty where they stay, and
+    the Transfer Syntax."""
+    from gateway.prepare.burned_in import blackened, rules_of
     from gateway.prepare.edit import edit
     from gateway.prepare.stages import steps_of
 
+    clean = out.with_name(f"{out.name}.clean")
     try:
+        if rules := rules_of(stages):
+            path, offset, transfer_syntax_uid = blackened(path, offset, transfer_syntax_uid, clean, rules)
         made = edit(path, offset, transfer_syntax_uid, out, steps_of(stages, occasion))
     except OSError as error:
         raise PrepareLater(f"the recipe could not be applied: {error.strerror}") from error
-    return made.sha256, made.length, made.sop_instance_uid, made.study_instance_uid
+    finally:
+        clean.unlink(missing_ok=True)
+    return made.sha256, made.length, made.sop_instance_uid, made.study_instance_uid, transfer_syntax_uid
 
 
 class Renderer:
@@ -77,17 +84,16 @@ class Renderer:
         return self._pool.lost
 
     def apply(self, held: Held, recipe: Sequence[str], beat: Callable[[], None] = _no_beat) -> Rendition:
-        """Make what the recipe asks of the instance, in its own Transfer Syntax.
+        """Make what the recipe asks of the instance, in its own Transfer Syntax, or native where pixels change.
 
         Raises PrepareError when that cannot be, PrepareLater when it may be another time.
         """
         settings, instance = self._settings(), held.instance
         stages, occasion = stages_of(settings, recipe), occasion_of(settings, instance)
-        syntax = instance.transfer_syntax_uid
-        out = self._out(held)
+        syntax, out = instance.transfer_syntax_uid, self._out(held)
         attempt = Attempt(instance.object_id, instance.sop_class_uid, syntax, RECIPE)
         path, offset = self._place_of(held)
-        sha256, length, sop_uid, study_uid = self._work(
+        sha256, length, sop_uid, study_uid, syntax = self._work(
             attempt, held.instance.length, out, beat, _edit, path, offset, syntax, out, stages, occasion
         )
         uids = (sop_uid or instance.sop_instance_uid, study_uid or instance.header.study_instance_uid)
@@ -106,7 +112,8 @@ class Renderer:
 
         `allow_decompress`: pixels that were compressed with loss may be decoded. `made`: what its recipe made of it.
         """
-        target = target_syntax(held.instance.transfer_syntax_uid, accepted, allow_decompress=allow_decompress)
+        source = made.transfer_syntax_uid if made else held.instance.transfer_syntax_uid
+        target = target_syntax(source, accepted, allow_decompress=allow_decompress)
         return None if target is None else self.render_in(held, target, beat, made)
 
     def render_in(
@@ -114,8 +121,8 @@ class Renderer:
     ) -> Rendition:
         """Make the instance, or what its recipe made of it, in the Transfer Syntax `target`; raises PrepareError when
         that cannot be done exactly."""
-        instance = held.instance
-        source, out = instance.transfer_syntax_uid, self._out(held)
+        instance, out = held.instance, self._out(held)
+        source = made.transfer_syntax_uid if made else instance.transfer_syntax_uid
         before = made.length if made else instance.length
         path, offset = (made.path, 0) if made else self._place_of(held)
         attempt = Attempt(instance.object_id, instance.sop_class_uid, source, target)

@@ -54,7 +54,7 @@ def _joined(routes: Iterable[RouteSettings], asked: Priority, ill: Collection[st
 
 def _branches(route: RouteSettings, asked: Priority, ill: Collection[str]) -> Iterator[tuple[str, Way]]:
     priority = asked if route.priority == "sender" else Priority[route.priority.upper()]
-    way = Way(priority, tuple(route.morph), quiet_s=route.quiet_s if route.wait_for == "study" else 0.0)
+    way = Way(priority, route.recipe, quiet_s=route.quiet_s if route.wait_for == "study" else 0.0)
     for name in route.to:
         yield name, way
     group = route.to_first_of

@@ -39,7 +39,7 @@ def target_in_words(route: RouteSettings) -> str:
     """Say where a route leads: "pacs, first of cloud or spare (stat, when the study was quiet for 30 s)"."""
     group = [f"first of {' or '.join(route.to_first_of)}"] if route.to_first_of else []
     wait = f", when the study was quiet for {route.quiet_s:g} s" if route.wait_for else ""
-    recipe = f", changed by {' and '.join(route.morph)}" if route.morph else ""
+    recipe = f", changed by {' and '.join(route.recipe)}" if route.recipe else ""
     return f"{', '.join([*route.to, *group])} ({route.priority}{wait}){recipe}"
 
 
@@ -53,6 +53,9 @@ def routes_in_words(settings: Settings) -> list[str]:
         sentences.append(f"route {number}: {'when ' + asked if asked else 'everything'} -> {target_in_words(route)}")
     for morph in settings.morph:
         sentences.append(f"morph {morph.name}: {'; '.join(change_in_words(change) for change in morph.change)}")
+    for table in settings.deidentify:
+        options = f" with {', '.join(table.options)}" if table.options else ""
+        sentences.append(f"deidentify {table.name}: the Basic Profile of PS3.15 Annex E{options}")
     return sentences
 
 

@@ -61,8 +61,10 @@ class Carrier:
             return Verdict.deferred(Blame.GATEWAY, text=f"not sent: {error.detail}")
         except PrepareError as error:
             return Verdict.refused(text=f"not sent, {' and '.join(claim.recipe)} cannot be applied: {error.detail}")
+        own = claim.held.instance.sop_instance_uid
         try:
-            return self._carry_cargo(courier, claim.held, cargo, offers, beat)
+            verdict = self._carry_cargo(courier, claim.held, cargo, offers, beat)
+            return verdict if cargo.sop_instance_uid == own else replace(verdict, sent_as=cargo.sop_instance_uid)
         finally:
             self._discard(cargo)
 
@@ -101,7 +103,7 @@ class Carrier:
     ) -> Verdict:
         """Carry it in the Transfer Syntax that the line wants, else in its own, else in one that the peer takes."""
         started = time.monotonic()
-        target = self._shaper.wanted(held.instance, started)
+        target = self._shaper.wanted(held.instance.sop_class_uid, cargo.transfer_syntax_uid, started)
         through, done = self._shaper.through[target], 0
         through.begin(started)
         try:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.model.instance import SOPInstance
 from gateway.model.transfer_syntax import COMPRESSION, NATIVE
 from gateway.prepare.choice import Choice, CodecRate, choose
 from gateway.prepare.worker import WORKERS
@@ -96,17 +95,15 @@ class Shaper:
         """Remember that the peer refused an instance in this syntax, whatever it says it takes."""
         self._refused.add((sop_class_uid, transfer_syntax_uid))
 
-    def wanted(self, instance: SOPInstance, now: float) -> str | None:
+    def wanted(self, sop_class_uid: str, transfer_syntax_uid: str, now: float) -> str | None:
         """Return the Transfer Syntax to send a native instance in; None: as it came. `now` is monotonic."""
-        if self._compression == "off" or instance.transfer_syntax_uid not in NATIVE:
+        if self._compression == "off" or transfer_syntax_uid not in NATIVE:
             return None
-        accepted = self._accepted.get(instance.sop_class_uid, frozenset())
+        accepted = self._accepted.get(sop_class_uid, frozenset())
         usable = [
             syntax
             for syntax in self.candidates()
-            if syntax in accepted
-            and (instance.sop_class_uid, syntax) not in self._refused
-            and syntax != instance.transfer_syntax_uid
+            if syntax in accepted and (sop_class_uid, syntax) not in self._refused and syntax != transfer_syntax_uid
         ]
         if not usable:
             self.choice = Choice(None, "the peer has not said yet that it takes a codec of ours")

@@ -22,7 +22,7 @@ from gateway.model.way import Way
 from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 REMEMBERED = 100_000
 """Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
@@ -243,9 +243,9 @@ class Ledger:
         if row["state"] == Delivery.QUEUED:  # sent while the ledger could not be written
             self._delivery(seq, destination, DeliveryEvent.CLAIMED)
         self._db.execute(
-            "UPDATE delivery SET attempts = attempts + 1, next_attempt_at = ?, code = ?, reason = ? "
+            "UPDATE delivery SET attempts = attempts + 1, next_attempt_at = ?, code = ?, reason = ?, sent_as = ? "
             "WHERE seq = ? AND destination = ?",
-            (next_attempt_at, verdict.code, verdict.text, seq, destination),
+            (next_attempt_at, verdict.code, verdict.text, verdict.sent_as, seq, destination),
         )
         self._delivery(seq, destination, DeliveryEvent(verdict.outcome.value), verdict.text)
         if verdict.outcome is Outcome.ACCEPTED and suffices:

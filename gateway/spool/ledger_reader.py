@@ -14,7 +14,11 @@ from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
 from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
 
-_SENT = "seq, sop_class_uid, sop_instance_uid, study_uid, series_uid, asked"
+_SENT = (
+    "seq, sop_class_uid, iif(sent_as = '', sop_instance_uid, sent_as), iif(sent_as = '', study_uid, ''), "
+    "iif(sent_as = '', series_uid, ''), asked"
+)
+"""A recipe that gives an instance another UID does so for its study and series too: they are not known here then."""
 
 WAITING = (Delivery.QUEUED, Delivery.SENDING)
 KEPT = "deliveries, 0 FROM delivery_sum WHERE deliveries != 0"

@@ -43,7 +43,9 @@ class Sent:
     seq: int
     sop_class_uid: str
     sop_instance_uid: str
+    """As the peer knows it."""
     study_uid: str
+    """Empty when it is not known how the peer knows it; so is the series then."""
     series_uid: str
     asked: int
     """How often evidence was asked for."""

@@ -45,6 +45,7 @@ CREATE TABLE delivery (
     instead         TEXT NOT NULL DEFAULT '',               -- failover group in order of preference, names with blanks
     asked           INTEGER NOT NULL DEFAULT 0,             -- how often evidence was asked for since it was sent
     missed          INTEGER NOT NULL DEFAULT 0,             -- how often the peer took it and did not have it later
+    sent_as         TEXT NOT NULL DEFAULT '',               -- SOP Instance UID that a recipe gave it; empty: its own
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
@@ -156,4 +157,4 @@ CREATE TABLE retired (                                      -- what was here, th
 CREATE INDEX retired_study ON retired (study_uid, received_at);
 CREATE INDEX retired_instance ON retired (sop_instance_uid);
 
-PRAGMA user_version = 7;
+PRAGMA user_version = 8;

@@ -79,22 +79,22 @@ def on_a_slow_line() -> Shaper:
 
 def test_nothing_is_coded_before_the_peer_said_that_it_takes_it():
     shaper = Shaper("jpeg-ls", FIRST_GUESS)
-    assert shaper.wanted(ct(), 0.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 0.0) is None
     shaper.learn(CT, frozenset({EXPLICIT_LE}))
-    assert shaper.wanted(ct(), 0.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 0.0) is None
     shaper.learn(CT, frozenset({EXPLICIT_LE, JPEG_LS_LOSSLESS}))
-    assert shaper.wanted(ct(), 0.0) == JPEG_LS_LOSSLESS
-    assert shaper.wanted(ct(JPEG_2000_LOSSLESS), 0.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 0.0) == JPEG_LS_LOSSLESS
+    assert shaper.wanted(CT, JPEG_2000_LOSSLESS, 0.0) is None
     shaper.refuse(CT, JPEG_LS_LOSSLESS)
-    assert shaper.wanted(ct(), 0.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 0.0) is None
 
 
 def test_now_and_then_the_line_is_looked_at_without_a_codec():
     shaper = on_a_slow_line()
     now = FRESH_LOOK_S + 1
-    assert shaper.wanted(ct(), now) is None
-    assert shaper.wanted(ct(), now + 1) == JPEG_LS_LOSSLESS
-    assert shaper.wanted(ct(), now + 2 * FRESH_LOOK_S) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, now) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, now + 1) == JPEG_LS_LOSSLESS
+    assert shaper.wanted(CT, EXPLICIT_LE, now + 2 * FRESH_LOOK_S) is None
     assert shaper.report()["choice"] == "jpeg-ls"
 
 
@@ -102,8 +102,8 @@ def test_a_codec_that_brings_nothing_is_given_up_and_tried_again_later():
     shaper = on_a_slow_line()
     carried(shaper.through[None], 0.2, 10)
     carried(shaper.through[JPEG_LS_LOSSLESS], 0.3, TRIAL_COUNT)
-    assert shaper.wanted(ct(), 20.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 20.0) is None
     assert "with a codec" in shaper.report()["why"]
-    assert shaper.wanted(ct(), 21.0) is None
-    assert shaper.wanted(ct(), 400.0) is None  # a look at the line
-    assert shaper.wanted(ct(), 401.0) == JPEG_LS_LOSSLESS
+    assert shaper.wanted(CT, EXPLICIT_LE, 21.0) is None
+    assert shaper.wanted(CT, EXPLICIT_LE, 400.0) is None  # a look at the line
+    assert shaper.wanted(CT, EXPLICIT_LE, 401.0) == JPEG_LS_LOSSLESS
