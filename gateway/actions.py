@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from gateway.model.lifecycle import Delivery, DeliveryEvent
 from gateway.report import delivery_rows, instance_page, report, study_rows
 from gateway.send.couriers import COURIERS
 from gateway.spool.ledger import Ledger
+from gateway.spool.receipt import canonical, statement
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -88,6 +90,20 @@ def _echo(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _receipt(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Sign what is known of a study; the text of the receipt is exactly what was signed."""
+    key = gateway.signing_key()
+    settings, study_uid = gateway.settings, str(request["study"])
+    said = statement(gateway.spool.reader, study_uid, settings.gateway.id, key.fingerprint, time.time())
+    signed = canonical(said)
+    return {
+        "complete": said["complete"],
+        "text": signed.decode(),
+        "signature": base64.b64encode(key.sign(signed)).decode(),
+        "public_key": key.public_pem,
+    }
+
+
 def _status(gateway: Gateway) -> dict[str, Any]:
     spool = gateway.spool
     answer = report(spool.reader, spool.capacity(), gateway.settings.spool.study_short_alarm_s)
@@ -121,6 +137,8 @@ def actions(gateway: Gateway) -> dict[str, Action]:
         "queue_hold": lambda request, fds: _operate(gateway, request, DeliveryEvent.HELD_BY_OPERATOR, queued),
         "queue_release": lambda request, fds: _operate(gateway, request, DeliveryEvent.RELEASED_BY_OPERATOR, held),
         "studies": lambda request, fds: study_rows(reader, request),
+        "receipt": lambda request, fds: _receipt(gateway, request),
+        "receipt_key": lambda request, fds: gateway.signing_key().public_pem,
         "study_settle": lambda request, fds: gateway.spool.change(lambda ledger: ledger.settle(str(request["study"]))),
         "import": lambda request, fds: import_fds(gateway, fds),
         "echo": lambda request, fds: _echo(gateway, request),

@@ -21,6 +21,7 @@ from gateway.config.load import load
 from gateway.config.schema import ListenerSettings, Settings, SpoolSettings
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.listener import Listener
+from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
 from gateway.model.instance import SOPInstance
@@ -118,6 +119,10 @@ class Gateway:
 
     def _spool_settings(self) -> SpoolSettings:
         return self.settings.spool
+
+    def signing_key(self) -> SigningKey:
+        """Return the key that receipts are signed by, made when it is first asked for; raises IdentityError."""
+        return signing_key(self.settings.gateway.data_dir / "identity" / "receipt.key")
 
     def _open_lane(self, destination: DestinationSettings) -> None:
         calling = self.settings.gateway.ae_title

@@ -9,6 +9,7 @@ import click
 
 from gateway.cli.context import echo_table, print_json
 from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
+from gateway.cli.receipt_cmd import receipt
 from gateway.model.errors import NotRunning
 from gateway.report import MAX_STUDIES, report, study_rows
 from gateway.spool.capacity import look
@@ -66,6 +67,9 @@ def studies(ctx: click.Context, study_uid: str | None, only_short: bool, limit: 
         _print_studies(rows)
     if study_uid and not rows:
         ctx.exit(1)
+
+
+status.add_command(receipt)
 
 
 def _print_studies(rows: list[dict[str, Any]]) -> None:

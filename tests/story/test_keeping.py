@@ -149,3 +149,39 @@ def test_a_study_that_stays_short_is_an_alarm_until_the_rest_comes(make_box, mak
     assert cli(box, "queue", "settle", study).returncode == 1, "nothing of it is missed"
     assert box.stop() == 0
     assert cli(box, "status", "studies", "--page", "2").stdout == ""
+
+
+def openssl_verifies(key, receipt):
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", str(key), "-rawin", "-in", str(receipt)]
+    return subprocess.run([*command, "-sigfile", f"{receipt}.sig"], capture_output=True).returncode == 0
+
+
+def test_a_receipt_can_be_verified_by_anybody_and_forged_by_nobody(
+    make_box, make_archive, dimse, ct_files, digest_of, wait_until
+):
+    archive = make_archive()
+    box = make_box(dimse(archive.port)).start()
+    study = str(pydicom.dcmread(ct_files[0], stop_before_pixels=True).StudyInstanceUID)
+    assert scan(box, *ct_files[:3]).returncode == 0
+    early, full, key = (box.folder / name for name in ("early.json", "full.json", "key.pem"))
+    assert cli(box, "status", "receipt", study, "--out", early).returncode == 1, "nothing is confirmed yet"
+    archive.start()
+    assert wait_until(box.delivered_all)
+    assert cli(box, "status", "receipt", study, "--out", full).returncode == 0
+    key.write_text(cli(box, "status", "receipt", "--public-key").stdout)
+    assert openssl_verifies(key, early)
+    assert openssl_verifies(key, full)
+    said = json.loads(full.read_text())
+    assert (said["complete"], said["destinations"]) == (True, {"pacs": {"required": 3, "delivered": 3, "confirmed": 3}})
+    assert {row["sha256_as_received"] for row in said["instances"]} == {digest_of(path) for path in ct_files[:3]}
+    full.write_text(full.read_text().replace('"confirmed":3', '"confirmed":4'))
+    assert not openssl_verifies(key, full)
+    assert cli(box, "status", "receipt", study, "--out", full).returncode == 1, "the file is there already"
+    printed = json.loads(cli(box, "status", "receipt", study).stdout)
+    assert (printed["receipt"]["received"], printed["public_key"]) == (3, key.read_text())
+    assert cli(box, "status", "receipt", "1.2.3.nowhere").returncode == 1
+    assert cli(box, "status", "receipt").returncode == 2
+    assert box.stop() == 0
+    assert cli(box, "status", "receipt", study).returncode == 69
+    box.start()
+    assert cli(box, "status", "receipt", "--public-key").stdout == key.read_text()
