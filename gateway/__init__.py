@@ -10,6 +10,7 @@ The walk of an object, in the order of the rooms:
 * `gateway.route`    which destinations get an instance
 * `gateway.prepare`  the form in which a destination gets it
 * `gateway.send`     couriers (DIMSE, STOW-RS, folder), dispatch, back-off
+* `gateway.confirm`  evidence that they arrived: storage commitment, query
 * `gateway.retire`   release of what every destination has confirmed
 
 Under them stand the tools (`config`, `dicom`, `identity`) and the words (`model`); over them `app` wires,

@@ -120,6 +120,8 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         row = answer["destinations"].setdefault(name, {})
         row["well"] = not health.ill
         row["reason"] = health.reason
+        row["confirm"] = lane.settings.confirm
+        row["unanswered"] = gateway.evidence[name].reason if name in gateway.evidence else ""
         row["compression"] = lane.shaper.report()
         row["retry_in_s"] = max(0.0, round(health.retry_at - time.monotonic(), 1)) if health.ill else 0.0
     return answer

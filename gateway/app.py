@@ -13,13 +13,18 @@ from pathlib import Path
 from types import FrameType
 
 from gateway.actions import actions
+from gateway.arrive.commitment_scp import CommitmentScp
 from gateway.arrive.drop_folder import DropFolder
 from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
 from gateway.config.destinations import DestinationSettings
 from gateway.config.load import load
 from gateway.config.schema import ListenerSettings, Settings, SpoolSettings
+from gateway.confirm.commitment_scu import report_service
+from gateway.confirm.evidence import Evidence
+from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
+from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
 from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
@@ -41,6 +46,8 @@ log = logging.getLogger("gateway.app")
 
 STOP_S = 8.0
 """All rooms together; systemd and people expect a stop within 10 s."""
+OTHER_ROOMS = ("confirm", "retire", "audit", "control", "reload")
+"""Beside those that end first, when the doors are shut and nothing more is sent."""
 
 
 class Gateway:
@@ -54,6 +61,8 @@ class Gateway:
         self._reload = threading.Event()
         self.supervisor = Supervisor(notify)
         self.lanes: dict[str, Lane] = {}
+        self.evidence: dict[str, Evidence] = {}
+        """By destination, of those whose word does not suffice."""
         spool = settings.spool
         self.spool = Spool(
             settings.gateway.data_dir,
@@ -62,6 +71,7 @@ class Gateway:
             self._ways_of,
         )
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
+        self._commitment = CommitmentScp(self.spool, lambda: self.settings)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
         self.listeners: list[Listener] = []
         try:
@@ -75,7 +85,9 @@ class Gateway:
             raise
 
     def _listener(self, listener: ListenerSettings) -> Listener:
-        door = StoreScp(listener, lambda: self.settings, self.spool, self.reception)
+        settings, commitment = (lambda: self.settings), self._commitment
+        beside = {N_EVENT_REPORT_RQ: report_service(self.spool, settings), N_ACTION_RQ: commitment.service}
+        door = StoreScp(listener, settings, self.spool, self.reception, beside, commitment.errand)
         return Listener(
             listener.address,
             listener.port,
@@ -94,6 +106,7 @@ class Gateway:
         room("spool", self.spool.committer.run)
         for destination in self.settings.destination:
             self._open_lane(destination)
+        room("arrive:commitment", self._commitment.run)
         room("retire", lambda stop, beat: sweeper.run(self.spool, self._spool_settings, stop, beat))
         room("retire:scrub", Scrub(self.spool, self._spool_settings).run)
         room("audit", Audit(self.spool.reader, lambda: self._spool_settings().study_short_alarm_s).run)
@@ -136,6 +149,19 @@ class Gateway:
         self.lanes[destination.name] = lane
         for number in range(destination.associations):
             self.supervisor.room(f"send:{destination.name}:{number}", partial(lane.run, number))
+        self._open_evidence(destination)
+
+    def _open_evidence(self, destination: DestinationSettings) -> None:
+        """Ask for evidence where a destination's word does not suffice; where it does now, take it for all it got."""
+        name, confirm = destination.name, destination.confirm
+        self.evidence.pop(name, None)
+        if confirm == "stored":
+            self.spool.change(lambda ledger: ledger.trust(name))
+            return
+        make = WITNESSES[destination.kind, confirm]
+        room = Evidence(destination, self.spool, make(destination, self.settings.gateway.ae_title, self.spool))
+        self.evidence[name] = room
+        self.supervisor.room(f"confirm:{name}:", room.run)
 
     def request_reload(self) -> None:
         """Read the configuration again soon; safe in a signal handler."""
@@ -167,6 +193,7 @@ class Gateway:
         for name in before:
             if after.get(name) != before[name]:
                 self.supervisor.finish(f"send:{name}:", STOP_S)
+                self.supervisor.finish(f"confirm:{name}:", STOP_S)
                 del self.lanes[name]
         for name, destination in after.items():
             if before.get(name) != destination:
@@ -194,8 +221,7 @@ class Gateway:
     def stop(self) -> None:
         """End in order: doors first, the committer last, so that what was begun can still be written down."""
         deadline = time.monotonic() + STOP_S
-        shares = {"arrive": 0.6, "send": 0.6, "retire": 0.5, "audit": 0.5, "control": 0.5, "reload": 0.5}
-        for prefix, share in shares.items():
+        for prefix, share in (("arrive", 0.6), ("send", 0.6), *((room, 0.5) for room in OTHER_ROOMS)):
             self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
         for listener in self.listeners:
             listener.close()

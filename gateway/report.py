@@ -32,6 +32,7 @@ def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float)
             "retired": counters.get(f"retired:{name}", 0),
             "sums_agree": destination_agrees(sums, name),
             "oldest_waiting_since": reader.oldest_waiting(name),
+            "oldest_unconfirmed_since": reader.oldest_unconfirmed(name),
         }
         for name in destinations_of(sums)
     }
@@ -51,6 +52,7 @@ def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float)
             **({"study_short": len(short)} if short else {}),
         },
         "sums_agree": not disagreeing,
+        "commitment": reader.promises.summary(),
         "destinations": destinations,
         "scrub": scrub_page(reader),
         "disk": {

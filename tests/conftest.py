@@ -16,6 +16,7 @@ import pytest
 
 from gateway.control import ask
 from gateway.model.errors import GatewayError
+from tests.orthanc import Orthanc
 from tests.ports import free_port
 
 # pynetdicom installs a storescu and a storescp of its own; in an activated environment they would hide DCMTK's.
@@ -213,3 +214,18 @@ def ct_files(tmp_path_factory) -> list[Path]:
         files.append(folder / f"{number}.dcm")
         dataset.save_as(files[-1], enforce_file_format=True)
     return files
+
+
+@pytest.fixture
+def make_orthanc(tmp_path, port, wait_until):
+    started = []
+
+    def make(**settings):
+        archive = Orthanc(tmp_path / f"orthanc{len(started)}", port(), port(), **settings)
+        started.append(archive)
+        assert wait_until(archive.up, 40)
+        return archive
+
+    yield make
+    for archive in started:
+        archive.stop()

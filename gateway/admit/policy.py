@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from enum import StrEnum
 from ipaddress import ip_network
 
+from gateway.config.destinations import DimseDestination
 from gateway.config.schema import AdmitSettings, ModalitySettings
 from gateway.model.address import address_of
 from gateway.spool.capacity import Room
@@ -26,6 +28,23 @@ def is_modality(modality: ModalitySettings, calling_ae_title: str, address: str)
         return True
     seen = address_of(address)
     return seen is not None and seen in ip_network(modality.address, strict=False)
+
+
+def is_archive(destination: DimseDestination, calling_ae_title: str, address: str) -> bool:
+    """True when an association comes from this destination, or from who is asked for evidence instead, by AE title or
+    by address; looks host names up when the title is another one."""
+    at = destination.confirm_at
+    if calling_ae_title.strip() in {destination.ae_title, at.ae_title if at else destination.ae_title}:
+        return True
+    seen = address_of(address)
+    for host in {destination.host, at.host if at else destination.host}:
+        try:
+            found = {address_of(str(entry[4][0])) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        except OSError:
+            continue
+        if seen is not None and seen in found:
+            return True
+    return False
 
 
 def objection(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from gateway.admit.policy import Objection, objection
+from gateway.admit.policy import Objection, is_archive, objection
 from gateway.arrive.reception import Arrival, Reception
+from gateway.config.destinations import DimseDestination
 from gateway.config.schema import ListenerSettings, Settings
 from gateway.dicom.command import C_ECHO_RQ, C_STORE_RQ, Response
-from gateway.dicom.negotiation import is_storage
+from gateway.dicom.negotiation import STORAGE_COMMITMENT, is_storage
 from gateway.dicom.services import (
     CANNOT_UNDERSTAND,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     AssociationFacts,
+    Errand,
     Rejection,
     Request,
     Service,
@@ -62,21 +64,35 @@ class StoreScp:
     """The policy and the spool behind one listener."""
 
     def __init__(
-        self, listener: ListenerSettings, settings: Callable[[], Settings], spool: Spool, reception: Reception
+        self,
+        listener: ListenerSettings,
+        settings: Callable[[], Settings],
+        spool: Spool,
+        reception: Reception,
+        beside: Mapping[int, Service],
+        errand: Callable[[AssociationFacts, Collection[str]], Errand | None],
     ) -> None:
+        """`beside`: services of other rooms behind the same listener, by command field; `errand` as in `Door`."""
+        self.errand = errand
         self._listener = listener
         self._settings = settings
         self._spool = spool
         self._reception = reception
-        self.services: Mapping[int, Service] = {C_ECHO_RQ: verification, C_STORE_RQ: self.store}
+        self.services: Mapping[int, Service] = {C_ECHO_RQ: verification, C_STORE_RQ: self.store, **beside}
 
     def offers(self, abstract_syntax: str) -> bool:
-        """Verification, and every storage class, known or not."""
-        return abstract_syntax == VERIFICATION_SOP_CLASS or is_storage(abstract_syntax)
+        """Verification, storage commitment, and every storage class, known or not."""
+        return abstract_syntax in (VERIFICATION_SOP_CLASS, STORAGE_COMMITMENT) or is_storage(abstract_syntax)
 
     def admit(self, facts: AssociationFacts) -> Rejection | None:
         """Judge an association before it is taken."""
         settings = self._settings()
+        if any(
+            is_archive(destination, facts.calling_ae_title, facts.address)
+            for destination in settings.destination
+            if isinstance(destination, DimseDestination) and destination.confirm == "commitment"
+        ):
+            return None  # its reports are what makes room; an object would be refused by itself
         try:
             room = Room.TIGHT if self._spool.committer.fault else self._spool.capacity().room
         except SpoolError:

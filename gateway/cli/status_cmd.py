@@ -122,8 +122,16 @@ def _print(answer: dict[str, Any]) -> None:
     rows = []
     for name, row in sorted(answer["destinations"].items()):
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"
+        if row.get("unanswered"):
+            health = f"{health}; no evidence: {row['unanswered']}"
         rows.append([name, *(str(row.get(state, 0)) for state in STATES), health])
     echo_table(rows, ["destination", *STATES, "health"])
+    for row in answer["commitment"]:
+        told = f"report not taken {row['attempts']} times: {row['reason']}" if row["attempts"] else "to be reported"
+        click.echo(
+            f"storage commitment asked by {row['calling_ae_title'] or row['address']}: {row['instances']} instances, "
+            f"{told if row['decided'] else 'open'}"
+        )
     if answer["unrouted"]:
         click.echo(f"ALARM unrouted: {answer['unrouted']} objects match no route; they are kept")
     for name, count in answer["alarms"].items():

@@ -25,11 +25,28 @@ class ClientTls(Table):
         return self
 
 
+_STORED = "Evidence for release. `stored`: the peer's own success status."
+
+
+class ConfirmAt(Table):
+    """`confirm_at = { … }`: who is asked, where that is another one than takes the instances."""
+
+    host: str = Field(description="Host name or address.")
+    port: Port = Field(104, description="TCP port.")
+    ae_title: AETitle = Field(description="Called AE title.")
+
+
 class DestinationBase(Table):
     """What every destination has."""
 
     name: Name = Field(description="How routes, status and logs call it.")
-    confirm: Literal["stored"] = Field("stored", description="Evidence for release: the peer's own success status.")
+    confirm: Literal["stored"] = Field("stored", description=_STORED)
+    confirm_after_s: float = Field(
+        5.0, ge=0, le=86400, description="With another confirm than stored: ask so long after an instance was sent."
+    )
+    confirm_timeout_s: float = Field(
+        3600.0, gt=0, description="Evidence that is not there after so long is asked for again, from the start."
+    )
     compression: Literal["auto", "off", "jpeg-ls", "jpeg-2000", "rle", "htj2k", "deflated"] = Field(
         "auto",
         description="Lossless, proven frame by frame, and only for peers that take it; `auto`: whatever gets most "
@@ -52,6 +69,15 @@ class DimseDestination(DestinationBase):
     """`kind = "dimse"`: a C-STORE SCP."""
 
     kind: Literal["dimse"]
+    confirm: Literal["stored", "commitment", "query"] = Field(  # type: ignore[assignment]
+        "stored",
+        description=f"{_STORED} `commitment`: its storage commitment, whose report comes on the same association or "
+        "on a new one to a [[listener]] of ours. `query`: that it finds the instance by C-FIND.",
+    )
+    report_wait_s: float = Field(
+        5.0, ge=0, le=120, description="With `commitment`: an association is kept open so long for the report."
+    )
+    confirm_at: ConfirmAt | None = Field(None, description="Who is asked for evidence; absent: the peer itself.")
     host: str = Field(description="Host name or address.")
     port: Port = Field(104, description="TCP port.")
     ae_title: AETitle = Field(description="Called AE title.")
@@ -104,6 +130,9 @@ class StowDestination(DestinationBase):
     """`kind = "stow"`: a STOW-RS service (PS3.18 10.5)."""
 
     kind: Literal["stow"]
+    confirm: Literal["stored", "query"] = Field(  # type: ignore[assignment]
+        "stored", description=f"{_STORED} `query`: that it finds the instance by QIDO-RS below the same url."
+    )
     url: str = Field(pattern=r"^https?://", description="The studies resource: …/studies")
     associations: int = Field(4, ge=1, le=32, description="Requests at one time.")
     tls: ClientTls | None = Field(None, description="Trust anchors and client certificate for https.")

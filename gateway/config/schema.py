@@ -77,6 +77,13 @@ class ModalitySettings(Table):
     ae_title: AETitle | None = Field(None, description="Calling AE title; absent: any (some scanners send blanks).")
     address: str | None = Field(None, description="Address or network in CIDR form; absent: any.")
     profile: Literal["default"] = Field("default", description="Quirk profile.")
+    commitment_report: Literal["auto", "same", "new"] = Field(
+        "auto",
+        description="Where it expects the report of storage commitment. `same`: only on an association that it opened, "
+        "then or later; `new`: on one that we open; `auto`: the first for a while, then the second.",
+    )
+    commitment_host: str | None = Field(None, description="Where we open that association; absent: whence it asked.")
+    commitment_port: Port | None = Field(None, description="TCP port there; absent: that of [commitment].")
 
     @field_validator("address")
     @classmethod
@@ -126,6 +133,22 @@ class SpoolSettings(Table):
     )
 
 
+class CommitmentSettings(Table):
+    """`[commitment]`: what scanners are told that ask whether their images are safe (PS3.4 Annex J)."""
+
+    answer: Literal["central", "local"] = Field(
+        "central",
+        description="Success means: `central`: every destination has confirmed; `local`: the bytes are in our custody.",
+    )
+    deadline_s: float = Field(
+        86400.0, gt=0, description="With `central`: what is not confirmed after so long is reported as failed."
+    )
+    same_association_s: float = Field(
+        10.0, ge=0, description="A report waits so long for an association of the scanner; then we open one to it."
+    )
+    port: Port = Field(104, description="TCP port of scanners for such associations.")
+
+
 class Settings(Table):
     """The whole file."""
 
@@ -134,6 +157,7 @@ class Settings(Table):
     admit: AdmitSettings = Field(AdmitSettings(), description="Who may send.")
     modality: list[ModalitySettings] = Field([], description="Known senders.")
     folder: list[FolderSettings] = Field([], description="Drop folders.")
+    commitment: CommitmentSettings = Field(CommitmentSettings(), description="Storage commitment for scanners.")
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk under custody.")
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")

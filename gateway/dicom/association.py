@@ -16,6 +16,8 @@ from gateway.dicom.command import (
     Command,
     Response,
     read_command,
+    request_command,
+    request_pdus,
     response_pdus,
 )
 from gateway.dicom.negotiation import ACCEPTANCE, Context, Malformed, ProposedContext, decide, read_request
@@ -27,6 +29,7 @@ from gateway.dicom.services import (
     UNRECOGNIZED_OPERATION,
     AssociationFacts,
     Door,
+    Errand,
     Receiver,
     Rejection,
     Request,
@@ -41,6 +44,10 @@ MAX_CONTEXTS = 128
 TOO_MANY_CONTEXTS = Rejection(1, 1, 1)
 MAX_UID_BYTES = 1024
 """In a proposed Transfer Syntax: far beyond the 64 of the standard, and short enough to be sent back in an item."""
+ERRAND_S = 0.5
+"""An association is quiet for so long before anything of ours is said on it: a peer that is about to release is not
+to be surprised."""
+ERRAND_ANSWER_S = 30.0
 MAX_DRAIN_BYTES = 1 << 33
 """What follows a refusal is read to its end up to here; then the answer goes early, and the association ends."""
 
@@ -73,6 +80,8 @@ class _Message:
     """When there is no receiver: the data set is drained, and this is said."""
     drained: int = 0
     endless: bool = False
+    silent: bool = False
+    """It is a response: its data set is drained, and nothing said."""
 
     def refuse(self, status: int, comment: str) -> None:
         """Remember why; the receiver has cleaned up after itself."""
@@ -103,6 +112,11 @@ class Association:
         self._progress = 0
         self._answered = 0
         self._stopping = False
+        self._errand: tuple[Errand, int, float] | None = None
+        """What we said, its Message ID, and until when an answer counts."""
+        self._errands = 0
+        self._two_way: dict[str, Context] = {}
+        """By SOP class, the contexts in which we may have something to say."""
 
     def run(self) -> None:
         """Serve until the connection ends; never raises."""
@@ -110,9 +124,11 @@ class Association:
             try:
                 self._serve()
                 self._drop_message()
+                self._end_errand(None)
             except Exception:  # the network door: whatever a stranger's bytes did to us, nobody is told of a success
                 log.exception("association_failed from=%s", self._facts.address)
                 self._fail_message()
+                self._end_errand(None)
 
     def stop(self) -> None:
         """End soon, from another thread: now when nothing is under way, else when the message is done."""
@@ -149,7 +165,7 @@ class Association:
         if self._leaving:
             return Event.GIVE_UP, None
         try:
-            got = self._stream.read(self._patience())
+            got = self._stream.read(self._patience()) if not self._two_way else self._read_between_errands()
         except PeerClosed:
             return (Event.GIVE_UP if self._leaving else Event.CONNECTION_CLOSED), None
         except TimeoutError:
@@ -163,6 +179,39 @@ class Association:
         if isinstance(got, Fragment):
             return Event.P_DATA, got
         return Event(got.kind), got
+
+    def _read_between_errands(self) -> Control | Fragment:
+        """Read the next PDU; while none comes, say what is to be said."""
+        deadline = time.monotonic() + self._patience()
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._stream.read(min(left, ERRAND_S))
+            except TimeoutError:
+                idle = self._stream.idle and not self._under_way and self._state is State.ESTABLISHED
+                if left <= ERRAND_S or not idle or self._leaving:
+                    raise
+            self._run_errand()
+
+    def _run_errand(self) -> None:
+        if self._errand is not None:
+            if time.monotonic() < self._errand[2]:
+                return
+            self._end_errand(None)
+        errand = self._door.errand(self._facts, self._two_way.keys())
+        if errand is None:
+            return
+        self._errands = self._errands % 65535 + 1
+        self._errand = (errand, self._errands, time.monotonic() + ERRAND_ANSWER_S)
+        context = self._two_way[errand.abstract_syntax]
+        command = request_command(errand.field, self._errands, errand.abstract_syntax, errand.instance, errand.type_id)
+        data_set = errand.data_set(context.transfer_syntax)
+        self._say(request_pdus(context.context_id, command, data_set, self._peer_max_pdu))
+
+    def _end_errand(self, status: int | None) -> None:
+        errand, self._errand = self._errand, None
+        if errand is not None:
+            errand[0].done(status)
 
     @property
     def _leaving(self) -> bool:
@@ -232,6 +281,11 @@ class Association:
         contexts = contexts_of(request, self._door)
         self._peer_max_pdu = request.max_pdu_bytes
         self._contexts = {context.context_id: context for context in contexts}
+        self._two_way = {
+            context.abstract_syntax: context
+            for context in contexts
+            if context.result == ACCEPTANCE and context.abstract_syntax == negotiation.STORAGE_COMMITMENT
+        }
         _, self._state = step(self._state, Event.ACCEPT)
         self._say(negotiation.accept_pdu(request, contexts, self._max_pdu_bytes))
         accepted = sum(context.result == ACCEPTANCE for context in contexts)
@@ -293,8 +347,14 @@ class Association:
             self._break(str(error))
             return
         self._command.clear()
-        if command.field == C_CANCEL_RQ or command.field & RESPONSE:
-            return  # nothing of ours can be cancelled, and we asked for nothing
+        if command.field & RESPONSE:
+            if self._errand is not None and self._errand[1] == command.answers:
+                self._end_errand(command.status)
+            if command.has_data_set:
+                self._message = _Message(context_id, command, silent=True)
+            return
+        if command.field == C_CANCEL_RQ:
+            return  # nothing of ours can be cancelled
         message = self._message = _Message(context_id, command)
         self._open(message)
         if not command.has_data_set:
@@ -324,7 +384,7 @@ class Association:
                     self._answer(message, response)
             except Refused as refusal:
                 message.refuse(refusal.status, refusal.detail)
-        if message.receiver is None:
+        if message.receiver is None and not message.silent:
             self._answer(message, message.answer)
         self._message = None
 

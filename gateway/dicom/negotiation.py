@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.model.transfer_syntax import VERIFICATION_SOP_CLASS
+from gateway.model.transfer_syntax import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, VERIFICATION_SOP_CLASS
 
 APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 ACCEPTANCE, ABSTRACT_SYNTAX_NOT_SUPPORTED, TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4
@@ -34,6 +34,10 @@ _NOT_STORAGE = (
     "1.2.840.10008.5.1.4.42",  # Substance Approval
     *(f"1.2.840.10008.5.1.4.{n}.{q}" for n in (38, 39, 43, 44, 45) for q in (2, 3, 4)),  # their query models
 )
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model SOP Class (PS3.4 Annex J)."""
+READABLE = frozenset((IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE))
+"""Transfer Syntaxes of data sets that we must understand ourselves; what is stored is not among them."""
 _PRINT = "1.2.840.10008.5.1.1."
 _STORED_PRINT = frozenset(f"{_PRINT}{n}" for n in (27, 29, 30))
 
@@ -69,6 +73,8 @@ class Request:
     contexts: tuple[ProposedContext, ...]
     max_pdu_bytes: int
     """0: the peer sets no limit (PS3.8 D.1)."""
+    roles: dict[str, tuple[bool, bool]]
+    """SOP Class UID -> whether the requestor would be (SCU, SCP) of it (PS3.7 D.3.3.4)."""
     titles: bytes
     """The 64 bytes of titles and reserved field, to be sent back as they came."""
 
@@ -102,7 +108,7 @@ def read_request(body: bytes) -> Request:
     """Read what follows the six header bytes of an A-ASSOCIATE-RQ; raises Malformed."""
     if len(body) < FIXED_BYTES:
         raise Malformed("the request is too short")
-    contexts, max_pdu = [], 0
+    contexts, max_pdu, roles = [], 0, {}
     for kind, value in _items(body[FIXED_BYTES:]):
         if kind == 0x20 and len(value) >= 4:
             parts = _items(value[4:])
@@ -113,12 +119,16 @@ def read_request(body: bytes) -> Request:
             for code, part in _items(value):
                 if code == 0x51 and len(part) == 4:
                     max_pdu = struct.unpack(">I", part)[0]
-    return Request(_text(body[4:20]), _text(body[20:36]), tuple(contexts), max_pdu, body[4:68])
+                elif code == 0x54 and len(part) >= 4:
+                    roles[_text(part[2:-2])] = (part[-2] == 1, part[-1] == 1)
+    return Request(_text(body[4:20]), _text(body[20:36]), tuple(contexts), max_pdu, roles, body[4:68])
 
 
 def decide(proposed: ProposedContext, *, offered: bool) -> Context:
-    """Take an offered class in the requestor's first Transfer Syntax: we store any, and decode none."""
-    syntax = next((uid for uid in proposed.transfer_syntaxes if uid), "")
+    """Take an offered class in the requestor's first Transfer Syntax: we store any without decoding it."""
+    abstract = proposed.abstract_syntax
+    any_serves = abstract == VERIFICATION_SOP_CLASS or is_storage(abstract)
+    syntax = next((uid for uid in proposed.transfer_syntaxes if uid and (any_serves or uid in READABLE)), "")
     result = ACCEPTANCE
     if not offered:
         result = ABSTRACT_SYNTAX_NOT_SUPPORTED
@@ -131,6 +141,21 @@ def _item(kind: int, value: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(value)) + value
 
 
+def role_item(sop_class_uid: str, *, scu: bool, scp: bool) -> bytes:
+    """Return a role selection item: what the requestor would be, or may be (PS3.7 D.3.3.4)."""
+    uid = sop_class_uid.encode("latin-1")
+    return _item(0x54, struct.pack(">H", len(uid)) + uid + bytes((scu, scp)))
+
+
+def _agreed_roles(request: Request, contexts: list[Context]) -> bytes:
+    """Answer to role selection for the one class that we serve in both roles; for others the default stands."""
+    accepted = any(c.abstract_syntax == STORAGE_COMMITMENT and c.result == ACCEPTANCE for c in contexts)
+    if STORAGE_COMMITMENT not in request.roles or not accepted:
+        return b""
+    scu, scp = request.roles[STORAGE_COMMITMENT]
+    return role_item(STORAGE_COMMITMENT, scu=scu, scp=scp)
+
+
 def accept_pdu(request: Request, contexts: list[Context], max_pdu_bytes: int) -> bytes:
     """Return the A-ASSOCIATE-AC PDU (PS3.8 9.3.3)."""
     results = b"".join(
@@ -140,6 +165,7 @@ def accept_pdu(request: Request, contexts: list[Context], max_pdu_bytes: int) ->
     user = (
         _item(0x51, struct.pack(">I", max_pdu_bytes))
         + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        + _agreed_roles(request, contexts)
         + _item(0x55, IMPLEMENTATION_VERSION_NAME.encode())
     )
     body = struct.pack(">HH", 1, 0) + request.titles + _item(0x10, APPLICATION_CONTEXT) + results + _item(0x50, user)

@@ -10,17 +10,45 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.dicom.command import MAX_COMMAND_BYTES, NO_DATA_SET, data_pdu
-from gateway.dicom.negotiation import APPLICATION_CONTEXT, FIXED_BYTES, RELEASE_RP, RELEASE_RQ, Malformed, abort_pdu
+from gateway.dicom.command import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    MAX_COMMAND_BYTES,
+    RESPONSE,
+    Command,
+    Response,
+    data_pdu,
+    read_command,
+    request_command,
+    request_pdus,
+    response_pdus,
+)
+from gateway.dicom.negotiation import (
+    APPLICATION_CONTEXT,
+    FIXED_BYTES,
+    RELEASE_RP,
+    RELEASE_RQ,
+    Malformed,
+    abort_pdu,
+    role_item,
+)
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.dicom.pdu_stream import Control, Fragment, Patience, PduStream, PeerClosed
 
 MAX_CONTEXTS = 128
 MAX_PDU_BYTES = 128 * 1024
 OUR_MAX_PDU_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 1 << 20
+"""Of one answer's data set, or of a request that the peer sends to us."""
+PENDING = frozenset((0xFF00, 0xFF01))
+MAX_PENDING = 100_000
+"""Matches of one query."""
+MAX_WAITING = 16
+"""Requests of the peer that wait while we wait for its answer."""
 
 REJECTED = {
     (1, 1): "no reason given",
@@ -37,6 +65,10 @@ REJECTED = {
 
 class PeerFailed(Exception):
     """The peer or the line broke the association; the text says how, for a person."""
+
+
+class _Silent(Exception):
+    """Nothing began in the time that the caller would wait; the association goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +92,11 @@ def _title(text: str) -> bytes:
     return text.encode("latin-1", "replace")[:16].ljust(16)
 
 
-def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]]) -> bytes:
-    """Return an A-ASSOCIATE-RQ that proposes one Transfer Syntax per context (PS3.8 9.3.2)."""
+def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]], scp_of: Collection[str] = ()) -> bytes:
+    """Return an A-ASSOCIATE-RQ that proposes one Transfer Syntax per context (PS3.8 9.3.2).
+
+    `scp_of` names the SOP classes whose SCP we would be, though it is we who call (PS3.7 D.3.3.4).
+    """
     proposed = b"".join(
         _item(
             0x20,
@@ -74,6 +109,7 @@ def request_pdu(peer: Peer, contexts: Sequence[tuple[str, str]]) -> bytes:
     user = (
         _item(0x51, struct.pack(">I", OUR_MAX_PDU_BYTES))
         + _item(0x52, IMPLEMENTATION_CLASS_UID.encode())
+        + b"".join(role_item(sop_class_uid, scu=False, scp=True) for sop_class_uid in scp_of)
         + _item(0x55, IMPLEMENTATION_VERSION_NAME.encode())
     )
     titles = _title(peer.called_ae_title) + _title(peer.calling_ae_title) + b"\0" * 32
@@ -102,47 +138,43 @@ def read_accept(body: bytes) -> tuple[set[int], int]:
     return accepted, max_pdu
 
 
-def _element(number: int, value: bytes) -> bytes:
-    return struct.pack("<HHI", 0, number, len(value)) + value
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message from the peer."""
+
+    context_id: int
+    command: bytes
+    data_set: bytes | None
+
+    @property
+    def elements(self) -> dict[int, bytes]:
+        """The command's elements by number."""
+        return _elements(self.command)
 
 
-def _uid(text: str) -> bytes:
-    value = text.encode("latin-1", "replace")
-    return value + b"\0" * (len(value) % 2)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The final status, the Error Comment, and the data sets of all responses."""
 
-
-def command_bytes(field: int, message_id: int, sop_class_uid: str, sop_instance_uid: str = "") -> bytes:
-    """Return a C-STORE-RQ or C-ECHO-RQ command set (PS3.7 9.3)."""
-    elements = [
-        _element(0x0002, _uid(sop_class_uid)),
-        _element(0x0100, struct.pack("<H", field)),
-        _element(0x0110, struct.pack("<H", message_id)),
-    ]
-    if sop_instance_uid:
-        elements += [
-            _element(0x0700, struct.pack("<H", 0)),
-            _element(0x0800, struct.pack("<H", 0x0001)),
-            _element(0x1000, _uid(sop_instance_uid)),
-        ]
-    else:
-        elements.append(_element(0x0800, struct.pack("<H", NO_DATA_SET)))
-    body = b"".join(elements)
-    return _element(0x0000, struct.pack("<I", len(body))) + body
+    status: int
+    comment: str
+    data_sets: tuple[bytes, ...] = ()
 
 
 class Requestor:
     """One open association. Used by one thread; every method but `abort` and `release` may raise PeerFailed."""
 
-    def __init__(self, peer: Peer, contexts: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, peer: Peer, contexts: Sequence[tuple[str, str]], scp_of: Collection[str] = ()) -> None:
         self._peer = peer
         self._message_id = 0
         self._connection = self._connect()
         wait = replace(Patience(), pdu_s=peer.timeout_s, reply_s=peer.timeout_s)
         self._stream = PduStream(self._connection, wait)
+        self._waiting: deque[Message] = deque(maxlen=MAX_WAITING)
         self.accepted: dict[tuple[str, str], int] = {}
         """Context id by (SOP Class UID, Transfer Syntax UID)."""
         try:
-            self._say(request_pdu(peer, contexts))
+            self._say(request_pdu(peer, contexts, scp_of))
             ids, max_pdu = self._answer()
         except PeerFailed:
             self.abort()
@@ -179,13 +211,17 @@ class Requestor:
         except OSError as error:
             raise PeerFailed(f"the connection broke: {error.strerror or error}") from error
 
-    def _read(self) -> Control | Fragment:
+    def _read(self, patience_s: float | None = None) -> Control | Fragment:
+        whole_wait = patience_s is None
+        patience_s = self._peer.timeout_s if patience_s is None else patience_s
         try:
-            return self._stream.read(self._peer.timeout_s)
+            return self._stream.read(patience_s)
         except PeerClosed as error:
             raise PeerFailed("the peer closed the connection") from error
         except TimeoutError as error:
-            raise PeerFailed(f"the peer was silent for {self._peer.timeout_s:g} s") from error
+            if not whole_wait and self._stream.idle:
+                raise _Silent from error
+            raise PeerFailed(f"the peer was silent for {patience_s:g} s") from error
         except Malformed as error:
             raise PeerFailed(f"the peer sent nonsense: {error}") from error
 
@@ -201,27 +237,42 @@ class Requestor:
             raise PeerFailed(f"association rejected: {reason}")
         raise PeerFailed("the peer aborted instead of answering")
 
-    def _reply(self) -> tuple[int, str]:
-        """Wait for the response to the message that was sent; return (status, error comment)."""
-        command = bytearray()
+    def _message(self, patience_s: float | None = None) -> Message:
+        """Read one whole message, which must begin within `patience_s`."""
+        command, data_set, whole, context_id = bytearray(), bytearray(), False, 0
         while True:
-            got = self._read()
+            got = self._read(None if command else patience_s)
             if isinstance(got, Control):
                 if got.kind == 0x05:
                     self._say(RELEASE_RP)
                 raise PeerFailed("the peer aborted" if got.kind == 0x07 else "the peer ended the association")
-            if not got.is_command:
-                continue
-            command += got.payload
-            if len(command) > MAX_COMMAND_BYTES:
+            into = command if got.is_command else data_set
+            into += got.payload
+            if len(command) > MAX_COMMAND_BYTES or len(data_set) > MAX_ANSWER_BYTES:
                 raise PeerFailed("the peer's response has no end")
-            if got.ends_message:
-                found = _elements(bytes(command))
-                answered = int.from_bytes(found.get(0x0120, b""), "little")
-                if answered == self._message_id:
+            context_id, whole = got.context_id, whole or (got.is_command and got.ends_message)
+            if not got.ends_message or not whole:
+                continue
+            has_data_set = _elements(bytes(command)).get(0x0800, b"\x01\x01") != b"\x01\x01"
+            if not got.is_command or not has_data_set:
+                return Message(context_id, bytes(command), bytes(data_set) if has_data_set else None)
+
+    def _reply(self) -> Answer:
+        """Wait for the last response to the message that was sent; requests of the peer wait meanwhile."""
+        data_sets: list[bytes] = []
+        while len(data_sets) < MAX_PENDING:
+            message = self._message()
+            found = message.elements
+            if not int.from_bytes(found.get(0x0100, b""), "little") & RESPONSE:
+                self._waiting.append(message)
+            elif int.from_bytes(found.get(0x0120, b""), "little") == self._message_id:
+                status = int.from_bytes(found.get(0x0900, b"\x10\x01")[:2], "little")
+                if message.data_set is not None:
+                    data_sets.append(message.data_set)
+                if status not in PENDING:
                     comment = found.get(0x0902, b"").decode("latin-1").strip()
-                    return int.from_bytes(found.get(0x0900, b"\x10\x01")[:2], "little"), comment
-                command.clear()
+                    return Answer(status, comment, tuple(data_sets))
+        raise PeerFailed(f"the peer answered more than {MAX_PENDING} times")
 
     def store(
         self, context_id: int, sop_class_uid: str, sop_instance_uid: str, body: Iterable[memoryview | bytes]
@@ -231,7 +282,7 @@ class Requestor:
         The last fragment is marked only when `body` has ended, so that breaking off leaves the peer with half.
         """
         self._message_id = self._message_id % 65535 + 1
-        command = command_bytes(0x0001, self._message_id, sop_class_uid, sop_instance_uid)
+        command = request_command(C_STORE_RQ, self._message_id, sop_class_uid, sop_instance_uid)
         self._say(data_pdu(context_id, 0x03, command))
         waiting: memoryview | bytes = b""
         for block in body:
@@ -242,13 +293,41 @@ class Requestor:
                 waiting = view[start : start + self._pdv_bytes]
             waiting = bytes(waiting)
         self._say(data_pdu(context_id, 0x02, waiting))
+        answer = self._reply()
+        return answer.status, answer.comment
+
+    def request(
+        self, context_id: int, field: int, sop_class_uid: str, data_set: bytes, *, instance: str = "", type_id: int = 0
+    ) -> Answer:
+        """Send a request with a small data set (C-FIND, N-ACTION) and return what the peer answered in the end."""
+        self._message_id = self._message_id % 65535 + 1
+        command = request_command(field, self._message_id, sop_class_uid, instance, type_id)
+        self._say(request_pdus(context_id, command, data_set, self._pdv_bytes + 6))
         return self._reply()
+
+    def await_request(self, patience_s: float) -> tuple[Message, Command] | None:
+        """Return a request of the peer's, one that came already or begins within `patience_s`; None: there is none."""
+        while True:
+            try:
+                message = self._waiting.popleft() if self._waiting else self._message(patience_s)
+            except _Silent:
+                return None
+            try:
+                command = read_command(message.command)
+            except Malformed as error:
+                raise PeerFailed(f"the peer sent nonsense: {error}") from error
+            if not command.field & RESPONSE:
+                return message, command
+
+    def respond(self, message: Message, command: Command, status: int) -> None:
+        """Answer a request of the peer's."""
+        self._say(response_pdus(message.context_id, command, Response(status), self._pdv_bytes + 6))
 
     def echo(self, context_id: int) -> int:
         """Return the status of a C-ECHO."""
         self._message_id = self._message_id % 65535 + 1
-        self._say(data_pdu(context_id, 0x03, command_bytes(0x0030, self._message_id, "1.2.840.10008.1.1")))
-        return self._reply()[0]
+        self._say(data_pdu(context_id, 0x03, request_command(C_ECHO_RQ, self._message_id, "1.2.840.10008.1.1")))
+        return self._reply().status
 
     def release(self) -> None:
         """End in order; an answer is awaited for a moment only."""

@@ -6,7 +6,7 @@ responses. The loop knows no service: storage, worklist, print or query are entr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,6 +73,20 @@ Service = Callable[[Request], Receiver]
 """Opens a place for a request's data set; raises Refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A request of ours that goes to whoever opened an association, when that is idle."""
+
+    abstract_syntax: str
+    field: int
+    instance: str
+    type_id: int
+    data_set: Callable[[str], bytes]
+    """From a Transfer Syntax UID."""
+    done: Callable[[int | None], None]
+    """Told the status that was answered; None: none was."""
+
+
 class Door(Protocol):
     """Everything behind a listener."""
 
@@ -87,6 +101,9 @@ class Door(Protocol):
     def offers(self, abstract_syntax: str) -> bool:
         """True when a presentation context for this SOP class is accepted."""
         ...
+
+    def errand(self, facts: AssociationFacts, abstract_syntaxes: Collection[str]) -> Errand | None:
+        """Return what is to be said to this peer in one of the agreed SOP classes; None: nothing."""
 
 
 class _Gathered:

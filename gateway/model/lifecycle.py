@@ -49,6 +49,8 @@ class DeliveryEvent(StrEnum):
     DEFERRED = "deferred"
     REFUSED = "refused"
     EVIDENCED = "evidenced"
+    MISSED = "missed"
+    NEVER_KEPT = "never_kept"
     RESTARTED = "restarted"
     REROUTED = "rerouted"
     HELD_BY_OPERATOR = "held_by_operator"
@@ -73,6 +75,8 @@ DELIVERY: dict[tuple[Delivery, DeliveryEvent], Delivery] = {
     (Delivery.SENDING, DeliveryEvent.REFUSED): Delivery.HELD,
     (Delivery.SENDING, DeliveryEvent.RESTARTED): Delivery.QUEUED,
     (Delivery.SENT, DeliveryEvent.EVIDENCED): Delivery.CONFIRMED,
+    (Delivery.SENT, DeliveryEvent.MISSED): Delivery.QUEUED,
+    (Delivery.SENT, DeliveryEvent.NEVER_KEPT): Delivery.HELD,
     (Delivery.HELD, DeliveryEvent.RELEASED_BY_OPERATOR): Delivery.QUEUED,
 }
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
+from gateway.model.backoff import next_delay_s
 from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.worker import Renderer
-from gateway.send.backoff import next_delay_s
 from gateway.send.carry import Carrier
 from gateway.send.courier import Courier
 from gateway.send.shaping import Shaper
@@ -195,7 +195,7 @@ class Lane:
                 self.health.attempts = 0
                 self.health.failing_since = 0.0
                 self._well()
-            return 0.0
+            return 0.0 if self.settings.confirm == "stored" else self.settings.confirm_after_s
         if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
             return self._fall_ill(verdict.text)
         return next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
@@ -273,7 +273,7 @@ class Lane:
         """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
         once more after a crash, which is harmless."""
         try:
-            wish = self._spool.record(claim, verdict, delay_s)
+            wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
         except SpoolError:
             with self._lock:
                 self._unrecorded.append((claim, verdict, delay_s))

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from gateway.config.destinations import DimseDestination
-from gateway.dicom.requestor import MAX_CONTEXTS, Peer, PeerFailed, Requestor
+from gateway.dicom.requestor import MAX_CONTEXTS, PeerFailed, Requestor
 from gateway.dicom.status import verdict_of
-from gateway.identity.tls import client_context
+from gateway.identity.peers import peer_of
 from gateway.model.errors import SpoolError
 from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION_SOP_CLASS
 from gateway.model.verdict import Blame, Verdict
@@ -23,16 +23,7 @@ class StoreScu:
 
     def __init__(self, settings: DimseDestination, calling_ae_title: str) -> None:
         """Raises IdentityError when the `tls` table cannot be used."""
-        tls = settings.tls
-        self._peer = Peer(
-            settings.host,
-            settings.port,
-            settings.ae_title,
-            settings.calling_ae_title or calling_ae_title,
-            settings.timeout_s,
-            client_context(tls) if tls else None,
-            tls.server_name if tls else None,
-        )
+        self._peer = peer_of(settings, calling_ae_title)
         self._wanted: dict[tuple[str, str], None] = {}
         self._proposed: set[tuple[str, str]] = set()
         self._requestor: Requestor | None = None

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-import urllib3
-
-from gateway.config.destinations import ClientTls, StowDestination
+from gateway.config.destinations import StowDestination
 from gateway.dicom.part10 import meta_bytes
 from gateway.dicom.status import verdict_of
-from gateway.identity.credentials import Outgoing, credential_of
-from gateway.identity.tls import client_context
-from gateway.model.errors import IdentityError
+from gateway.identity.peers import WebClient, WebFailed
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.send.courier import Consignment
 from gateway.send.http_status import verdict_of_http
 
-MAX_REPLY_BYTES = 4 << 20
-HOSTS = 2
-"""Connections are kept to the service and to its token service."""
 FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
 REFERENCED_SOP_INSTANCE_UID, FAILURE_REASON, WARNING_REASON = "00081155", "00081197", "00081196"
 
@@ -106,44 +99,13 @@ class StowRs:
         """Raises IdentityError when the `tls` table cannot be used."""
         self._url = settings.url
         self._source_ae = calling_ae_title
-        timeout = urllib3.Timeout(connect=min(20.0, settings.timeout_s), read=settings.timeout_s)
-        secure: dict[str, Any] = {}
-        if settings.url.startswith("https:"):
-            tls = settings.tls or ClientTls.model_validate({})
-            secure = {"ssl_context": client_context(tls)}
-            if tls.server_name:
-                secure |= {"server_hostname": tls.server_name, "assert_hostname": tls.server_name}
-        if settings.proxy:
-            self._pool: urllib3.PoolManager = urllib3.ProxyManager(
-                settings.proxy, HOSTS, timeout=timeout, retries=False, **secure
-            )
-        else:
-            self._pool = urllib3.PoolManager(HOSTS, timeout=timeout, retries=False, **secure)
-        self._credential = credential_of(settings.auth, self._post_form)
+        self._client = WebClient(settings)
 
     def prepare(self, offers: Sequence[tuple[str, str]]) -> None:
         """Nothing to agree on beforehand."""
 
-    def _post_form(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Ask a token service; raises OSError."""
-        try:
-            response = self._pool.request(
-                "POST", url, body=body, headers=dict(headers), redirect=False, preload_content=False
-            )
-            answer = response.read(MAX_REPLY_BYTES)
-            response.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            raise OSError(_words(error)) from error
-        return response.status, answer
-
     def deliver(self, consignment: Consignment) -> Verdict:
-        """Carry one instance; once more when the service no longer knows a token that it gave us."""
-        verdict = self._carry(consignment)
-        if verdict.code == 401 and self._credential.renew():
-            verdict = self._carry(consignment)
-        return verdict
-
-    def _carry(self, consignment: Consignment) -> Verdict:
+        """Carry one instance."""
         boundary = uuid4().hex
         meta = meta_bytes(
             consignment.sop_class_uid,
@@ -166,22 +128,10 @@ class StowRs:
             "Accept": "application/dicom+json",
         }
         try:
-            headers |= self._credential.headers(Outgoing("POST", self._url, body))
-        except IdentityError as error:
-            return Verdict.deferred(Blame.DESTINATION, text=error.detail)
-        try:
-            response = self._pool.request(
-                "POST", self._url, body=body(), headers=headers, redirect=False, preload_content=False
-            )
-            try:
-                reply = response.read(MAX_REPLY_BYTES)
-            finally:
-                response.drain_conn()
-                response.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            return Verdict.deferred(Blame.DESTINATION, text=_words(error))
-        media_type = response.headers.get("Content-Type", "")
-        return judge(response.status, outcome_of(reply, media_type, consignment.sop_instance_uid))
+            answer = self._client.request("POST", self._url, headers, body)
+        except WebFailed as error:
+            return Verdict.deferred(Blame.DESTINATION, text=str(error))
+        return judge(answer.status, outcome_of(answer.reply, answer.media_type, consignment.sop_instance_uid))
 
     def accepts(self, sop_class_uid: str) -> frozenset[str] | None:
         """A service does not say beforehand what it takes: every one takes Explicit VR Little Endian (PS3.18 8.7.3),
@@ -191,31 +141,14 @@ class StowRs:
     def probe(self) -> Verdict:
         """OPTIONS; any answer but one that names the destination as ill shows that somebody is there."""
         try:
-            headers = self._credential.headers(Outgoing("OPTIONS", self._url, lambda: ()))
-        except IdentityError as error:
-            return Verdict.deferred(Blame.DESTINATION, text=error.detail)
-        try:
-            response = self._pool.request("OPTIONS", self._url, headers=headers, redirect=False)
-        except urllib3.exceptions.HTTPError as error:
-            return Verdict.deferred(Blame.DESTINATION, text=_words(error))
-        if response.status in (401, 403, 407, 429) or (response.status >= 500 and response.status != 501):
-            verdict = verdict_of_http(response.status)
+            status = self._client.request("OPTIONS", self._url, {}).status
+        except WebFailed as error:
+            return Verdict.deferred(Blame.DESTINATION, text=str(error))
+        if status in (401, 403, 407, 429) or (status >= 500 and status != 501):
+            verdict = verdict_of_http(status)
             return Verdict(Outcome.DEFERRED, Blame.DESTINATION, verdict.code, verdict.text)
-        return Verdict.accepted(response.status, f"the service answers (HTTP {response.status})")
+        return Verdict.accepted(status, f"the service answers (HTTP {status})")
 
     def close(self) -> None:
         """Close kept-alive connections."""
-        self._pool.clear()
-
-
-def _words(error: urllib3.exceptions.HTTPError) -> str:
-    """Say what broke, without the addresses and objects that urllib3 puts into its texts."""
-    names = {
-        urllib3.exceptions.SSLError: "TLS failed: the service's certificate is not trusted, or ours is refused",
-        urllib3.exceptions.ConnectTimeoutError: "cannot connect in time",
-        urllib3.exceptions.NameResolutionError: "the host name is not known",
-        urllib3.exceptions.NewConnectionError: "cannot connect",
-        urllib3.exceptions.ReadTimeoutError: "the service did not answer in time",
-        urllib3.exceptions.ProtocolError: "the connection broke",
-    }
-    return next((words for kind, words in names.items() if isinstance(error, kind)), type(error).__name__)
+        self._client.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -19,9 +19,10 @@ from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
+from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 6
 REMEMBERED = 100_000
 """Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
@@ -45,6 +46,7 @@ class Ledger:
                 raise SpoolError(f"the ledger did not enter WAL mode but stayed in '{mode}'")
             for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0"):
                 self._db.execute(f"PRAGMA {pragma}")
+            self.promises = Promises(self._db)
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self, version: int) -> None:
@@ -226,8 +228,13 @@ class Ledger:
             self._delivery(claim.held.seq, destination, DeliveryEvent.CLAIMED)
         return claims
 
-    def record(self, seq: int, destination: str, verdict: Verdict, next_attempt_at: float) -> None:
-        """Write down what a peer did with an instance; releases the instance when the last peer confirmed."""
+    def record(
+        self, seq: int, destination: str, verdict: Verdict, next_attempt_at: float, *, suffices: bool = True
+    ) -> None:
+        """Write down what a peer did with an instance; releases the instance when the last peer confirmed.
+
+        `suffices`: that the peer took it is evidence enough; else it is asked for evidence at `next_attempt_at`.
+        """
         row = self._db.execute(
             "SELECT state FROM delivery WHERE seq = ? AND destination = ?", (seq, destination)
         ).fetchone()
@@ -241,9 +248,76 @@ class Ledger:
             (next_attempt_at, verdict.code, verdict.text, seq, destination),
         )
         self._delivery(seq, destination, DeliveryEvent(verdict.outcome.value), verdict.text)
-        if verdict.outcome is Outcome.ACCEPTED:
-            self._delivery(seq, destination, DeliveryEvent.EVIDENCED, STORED)
-            self._release_if_done(seq)
+        if verdict.outcome is Outcome.ACCEPTED and suffices:
+            self.confirm([seq], destination, STORED)
+
+    def confirm(self, seqs: Iterable[int], destination: str, evidence: str) -> int:
+        """Write down evidence that the peer has what it was sent; return for how many that was news."""
+        return self._after_sending(seqs, destination, DeliveryEvent.EVIDENCED, evidence)
+
+    def miss(self, seqs: Iterable[int], destination: str, reason: str, next_attempt_at: float, limit: int) -> int:
+        """Write down that the peer does not have what it was sent: it goes again, after `limit` times it is held.
+
+        Return how many.
+        """
+        changed = 0
+        for seq in seqs:
+            row = self._db.execute(
+                "SELECT missed, instance.state AS custody FROM delivery JOIN instance USING (seq) "
+                "WHERE seq = ? AND destination = ? AND delivery.state = ?",
+                (seq, destination, Delivery.SENT),
+            ).fetchone()
+            if row is None:
+                continue
+            again = row["missed"] + 1 < limit and row["custody"] != Custody.QUARANTINED
+            event = DeliveryEvent.MISSED if again else DeliveryEvent.NEVER_KEPT
+            changed += self._after_sending([seq], destination, event, reason)
+            self._db.execute(
+                "UPDATE delivery SET missed = missed + 1, asked = 0, next_attempt_at = ?, reason = ? "
+                "WHERE seq = ? AND destination = ?",
+                (next_attempt_at, reason, seq, destination),
+            )
+        return changed
+
+    def _after_sending(self, seqs: Iterable[int], destination: str, event: DeliveryEvent, detail: str) -> int:
+        """Apply what becomes known later to those deliveries that are still SENT; return how many."""
+        changed = 0
+        for seq in seqs:
+            row = self._db.execute(
+                "SELECT state FROM delivery WHERE seq = ? AND destination = ?", (seq, destination)
+            ).fetchone()
+            if row is not None and row["state"] == Delivery.SENT:
+                self._delivery(seq, destination, event, detail)
+                self._db.execute("DELETE FROM commitment WHERE seq = ? AND destination = ?", (seq, destination))
+                self._release_if_done(seq)
+                changed += 1
+        return changed
+
+    def ask(self, seqs: Iterable[int], destination: str, next_attempt_at: float, transaction_uid: str = "") -> int:
+        """Write down that a peer is asked for evidence, and when it is to be asked again if none comes.
+
+        Return how many still wait for evidence.
+        """
+        changed = 0
+        for seq in seqs:
+            waits = self._db.execute(
+                "UPDATE delivery SET asked = asked + 1, next_attempt_at = ? "
+                "WHERE seq = ? AND destination = ? AND state = ?",
+                (next_attempt_at, seq, destination, Delivery.SENT),
+            ).rowcount
+            changed += waits
+            if not waits:
+                continue
+            if transaction_uid:
+                self._db.execute("INSERT INTO commitment VALUES (?, ?, ?)", (transaction_uid, seq, destination))
+        return changed
+
+    def trust(self, destination: str) -> int:
+        """Take a destination's word for all that it was sent: its configuration no longer asks for more."""
+        rows = self._db.execute(
+            "SELECT seq FROM delivery WHERE destination = ? AND state = ?", (destination, Delivery.SENT)
+        ).fetchall()
+        return self.confirm([row["seq"] for row in rows], destination, STORED)
 
     def _release_if_done(self, seq: int) -> None:
         open_rows = self._db.execute(

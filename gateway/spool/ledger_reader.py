@@ -9,7 +9,10 @@ from typing import Any
 
 from gateway.model.errors import GatewayError
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
-from gateway.spool.rows import Claim, Held, Released, ScrubState, Sums, due, held_of, ledger_errors
+from gateway.spool.promises import Promises
+from gateway.spool.rows import Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
+
+_SENT = "seq, sop_class_uid, sop_instance_uid, study_uid, series_uid, asked"
 
 
 class LedgerReader:
@@ -22,6 +25,7 @@ class LedgerReader:
             )
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA query_only=ON")
+            self.promises = Promises(self._db)
 
     def close(self) -> None:
         """Close the connection."""
@@ -55,6 +59,24 @@ class LedgerReader:
                 deliveries.setdefault(name, {})[Delivery(state)] = count
         return Sums(counters, custody, deliveries)
 
+    def to_be_evidenced(self, destination: str, now: float, patience_s: float, limit: int) -> list[Sent]:
+        """Return what a peer took and is to be asked about now, oldest first; see `due` for clocks set back."""
+        rows = self.rows(
+            f"SELECT {_SENT} FROM delivery JOIN instance USING (seq) WHERE destination = ? AND delivery.state = ? "
+            "AND (next_attempt_at <= ? OR next_attempt_at > ? + ?) ORDER BY seq LIMIT ?",
+            *(destination, Delivery.SENT, now, now, patience_s, limit),
+        )
+        return [Sent(*row) for row in rows]
+
+    def transaction(self, transaction_uid: str) -> tuple[str, list[Sent]]:
+        """Return the destination that was asked in a commitment transaction, and what is not answered of it."""
+        rows = self.rows(
+            f"SELECT {_SENT}, destination FROM commitment JOIN delivery USING (seq, destination) JOIN instance "
+            "USING (seq) WHERE transaction_uid = ?",
+            transaction_uid,
+        )
+        return (rows[0]["destination"] if rows else ""), [Sent(*tuple(row)[:-1]) for row in rows]
+
     def unrouted_count(self) -> int:
         """Return how many instances in custody have no destination."""
         sql = (
@@ -71,6 +93,16 @@ class LedgerReader:
             destination,
             Delivery.QUEUED,
             Delivery.SENDING,
+        )
+        return float(rows[0]["received_at"]) if rows else None
+
+    def oldest_unconfirmed(self, destination: str) -> float | None:
+        """Return when the oldest instance was received that `destination` took and gave no evidence of; None: none."""
+        rows = self.rows(
+            "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
+            "WHERE destination = ? AND state = ?)",
+            destination,
+            Delivery.SENT,
         )
         return float(rows[0]["received_at"]) if rows else None
 

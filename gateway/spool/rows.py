@@ -36,6 +36,19 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """An instance that a peer took, and for which it is to give evidence."""
+
+    seq: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    asked: int
+    """How often evidence was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What became of an accepted object."""
 

@@ -37,15 +37,52 @@ CREATE TABLE delivery (
     state           TEXT NOT NULL,                          -- model/lifecycle.py, Delivery
     priority        INTEGER NOT NULL,
     attempts        INTEGER NOT NULL DEFAULT 0,
-    next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock; see ledger.claim for clock jumps
+    next_attempt_at REAL NOT NULL DEFAULT 0,                -- wall clock, of sending or of asking; see rows.due for jumps
     code            INTEGER NOT NULL DEFAULT 0,             -- of the last verdict
     reason          TEXT NOT NULL DEFAULT '',               -- of the last verdict, in words
     recipe          TEXT NOT NULL DEFAULT '',               -- tables to apply before it leaves, names with blanks between
     quiet_s         REAL NOT NULL DEFAULT 0,                -- not before the study has been quiet for so long
     instead         TEXT NOT NULL DEFAULT '',               -- failover group in order of preference, names with blanks
+    asked           INTEGER NOT NULL DEFAULT 0,             -- how often evidence was asked for since it was sent
+    missed          INTEGER NOT NULL DEFAULT 0,             -- how often the peer took it and did not have it later
     PRIMARY KEY (seq, destination)
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
+
+-- What an archive was asked to commit: the transaction outlives the association, and the process.
+CREATE TABLE commitment (
+    transaction_uid TEXT NOT NULL,
+    seq             INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
+    destination     TEXT NOT NULL,
+    PRIMARY KEY (transaction_uid, seq)
+) WITHOUT ROWID;
+CREATE INDEX commitment_delivery ON commitment (seq, destination);
+
+-- What scanners ask us to commit to (PS3.4 Annex J), until the report was taken.
+CREATE TABLE promise (
+    id               INTEGER PRIMARY KEY,
+    transaction_uid  TEXT NOT NULL,
+    address          TEXT NOT NULL,
+    calling_ae_title TEXT NOT NULL,
+    called_ae_title  TEXT NOT NULL,                         -- the report comes from whom the scanner called
+    asked_at         REAL NOT NULL,
+    deadline         REAL NOT NULL,                         -- what is open then has failed
+    decided_at       REAL,                                  -- NULL: an item is open
+    reported         INTEGER NOT NULL DEFAULT 0,
+    attempts         INTEGER NOT NULL DEFAULT 0,            -- reports that were not taken
+    next_attempt_at  REAL NOT NULL DEFAULT 0,
+    reason           TEXT NOT NULL DEFAULT '',              -- why the last report was not taken
+    UNIQUE (transaction_uid, calling_ae_title, address)
+);
+CREATE INDEX promise_open ON promise (reported, id);
+CREATE TABLE promise_item (
+    promise          INTEGER NOT NULL REFERENCES promise (id) ON DELETE CASCADE,
+    number           INTEGER NOT NULL,
+    sop_class_uid    TEXT NOT NULL,
+    sop_instance_uid TEXT NOT NULL,
+    outcome          INTEGER NOT NULL,                      -- -1 open, 0 committed, else Failure Reason (PS3.3 C.14.1.1)
+    PRIMARY KEY (promise, number)
+) WITHOUT ROWID;
 
 CREATE TABLE history (
     id          INTEGER PRIMARY KEY,
@@ -90,4 +127,4 @@ CREATE TABLE retired (                                      -- what was here, th
 CREATE INDEX retired_study ON retired (study_uid, received_at);
 CREATE INDEX retired_instance ON retired (sop_instance_uid);
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 6;

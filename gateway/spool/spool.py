@@ -143,10 +143,13 @@ class Spool:
             return self.reader.due(destination, limit, now, patience_s)
         return self.committer.change(lambda ledger: ledger.claim(destination, limit, now, patience_s))
 
-    def record(self, claim: Claim, verdict: Verdict, delay_s: float) -> Wish[None]:
-        """Write down a verdict, and when to try again; durable when its `outcome()` returns. Raises SpoolError."""
-        at = time.time() + delay_s
-        return self.committer.change_soon(lambda ledger: ledger.record(claim.held.seq, claim.destination, verdict, at))
+    def record(self, claim: Claim, verdict: Verdict, delay_s: float, *, suffices: bool = True) -> Wish[None]:
+        """Write down a verdict, and when to try again, or to ask for evidence where the peer's word does not suffice;
+        durable when its `outcome()` returns. Raises SpoolError."""
+        seq, destination, at = claim.held.seq, claim.destination, time.time() + delay_s
+        return self.committer.change_soon(
+            lambda ledger: ledger.record(seq, destination, verdict, at, suffices=suffices)
+        )
 
     def quarantine(self, held: Held, reason: str) -> bool:
         """Put a rotten instance aside; False when it is no longer ours to put. Raises SpoolError."""

@@ -16,7 +16,7 @@ FLOOR = {
     **dict.fromkeys(("__main__", "__init__", "cli", "app", "supervisor", "control", "actions", "report"), 6),
 }
 OWNERS = {
-    "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py"},
+    "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py"},
     "SSLContext(": {"identity/tls.py"},
     ".listen(": {"dicom/listener.py", "control.py"},
     "create_server(": {"emulator/wan.py"},

@@ -13,10 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
-from gateway.dicom.command import C_ECHO_RQ, C_STORE_RQ, Response
+from gateway.dicom.command import C_ECHO_RQ, C_STORE_RQ, Response, request_command
 from gateway.dicom.listener import Listener
 from gateway.dicom.pdu_stream import Patience
-from gateway.dicom.requestor import Peer, PeerFailed, Requestor, command_bytes, request_pdu
+from gateway.dicom.requestor import Peer, PeerFailed, Requestor, request_pdu
 from gateway.dicom.services import Rejection, gathered, verification
 from gateway.model.errors import Refused
 
@@ -52,6 +52,9 @@ class Door:
 
     def admit(self, facts):
         return self.rejection
+
+    def errand(self, facts, abstract_syntaxes):
+        return None
 
     def offers(self, abstract_syntax):
         return abstract_syntax != MOVE
@@ -174,7 +177,7 @@ def test_too_many_from_one_address_are_turned_away_and_room_comes_back(listener)
 
 
 def half_an_object(raw):
-    raw.sendall(pdata(1, 0x03, command_bytes(1, 1, CT, "1.2.3")))
+    raw.sendall(pdata(1, 0x03, request_command(1, 1, CT, "1.2.3")))
     raw.sendall(pdata(1, 0x00, b"x" * 1000))
 
 
@@ -247,7 +250,7 @@ def test_a_context_that_was_not_accepted_is_answered_not_aborted(listener, door)
 
 def test_several_pdvs_in_one_pdu_and_private_classes(listener, door):
     raw = open_raw(listener, contexts=(("1.3.6.1.4.1.99999.7", "1.3.6.1.4.1.99999.8"),))
-    command = command_bytes(1, 1, "1.3.6.1.4.1.99999.7", "1.2.3")
+    command = request_command(1, 1, "1.3.6.1.4.1.99999.7", "1.2.3")
     items = [(0x03, command), (0x00, b"abc"), (0x00, b""), (0x02, b"def")]
     body = b"".join(struct.pack(">IBB", len(p) + 2, 1, f) + p for f, p in items)
     raw.sendall(struct.pack(">BBI", 4, 0, len(body)) + body)
@@ -273,7 +276,7 @@ def test_a_service_answers_with_several_data_sets_without_the_loop_knowing_it(li
 
 def test_an_identifier_without_end_is_refused(listener):
     raw = open_raw(listener, contexts=((FIND, ELE),))
-    command = command_bytes(C_FIND_RQ, 1, FIND, "1.2.3")
+    command = request_command(C_FIND_RQ, 1, FIND, "1.2.3")
     raw.sendall(pdata(1, 0x03, command))
     for _ in range(40):
         raw.sendall(pdata(1, 0x00, b"x" * 60_000))
@@ -285,7 +288,7 @@ def test_an_identifier_without_end_is_refused(listener):
 
 def test_a_command_that_comes_in_two_contexts_is_none(listener, door):
     raw = open_raw(listener, contexts=((CT, ELE), (FIND, ELE)))
-    command = command_bytes(C_STORE_RQ, 1, CT, "1.2.3")
+    command = request_command(C_STORE_RQ, 1, CT, "1.2.3")
     raw.sendall(pdata(3, 0x01, command[:20]) + pdata(1, 0x03, command[20:]) + pdata(1, 0x02, b"x"))
     assert ends(raw)[:1] == b"\x07"
     assert door.finished == []

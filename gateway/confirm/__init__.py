@@ -1,0 +1,1 @@
+"""Evidence that an archive has what it was sent: storage commitment, query."""
