@@ -60,7 +60,7 @@ class Standing:
 
     number: int
     known: int
-    """Instances here with its SOP Instance UID."""
+    """Instances with its SOP Instance UID that are here, or were until every destination had confirmed them."""
     of_class: int
     """Those of them with its SOP class too."""
     quarantined: int
@@ -131,7 +131,11 @@ class Promises:
     def standings(self, promise_id: int) -> list[Standing]:
         """Return what is known of the instances of those items that are open."""
         rows = self._all(
-            "SELECT number, count(seq), sum(ifnull(i.sop_class_uid = item.sop_class_uid, 0)), "
+            "SELECT number, count(seq) "
+            "  + (SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid), "
+            "sum(ifnull(i.sop_class_uid = item.sop_class_uid, 0)) "
+            "  + (SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid "
+            "     AND retired.sop_class_uid = item.sop_class_uid), "
             "sum(ifnull(i.state = ?, 0)), "
             "(SELECT count(*) FROM delivery JOIN instance AS mine USING (seq) "
             "  WHERE mine.sop_instance_uid = item.sop_instance_uid AND delivery.state != ?), "

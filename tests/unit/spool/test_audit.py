@@ -30,9 +30,9 @@ def take(spool: Spool, number: int, content: bytes = b"x") -> None:
     spool.take(part, Header(CT, identity[1], "1.2", "1.2", "CT"), Origin(Door.IMPORT), identity)
 
 
-def deliver(spool: Spool, destination: str, verdict: Verdict) -> None:
+def deliver(spool: Spool, destination: str, verdict: Verdict, *, suffices: bool = True) -> None:
     for claim in spool.claim(destination, 2, 300.0):
-        spool.record(claim, verdict, 0.0).outcome()
+        spool.record(claim, verdict, 0.0, suffices=suffices).outcome()
 
 
 def first_here(spool: Spool) -> list:
@@ -45,6 +45,11 @@ ACTS = {
     "take": lambda spool, number, name, verdict: take(spool, number),
     "other bytes": lambda spool, number, name, verdict: take(spool, number, b"y"),
     "deliver": lambda spool, number, name, verdict: deliver(spool, name, verdict),
+    "send": lambda spool, number, name, verdict: deliver(spool, name, verdict, suffices=False),
+    "confirm": lambda spool, number, name, verdict: spool.change(
+        lambda ledger: ledger.confirm([number], name, "query")
+    ),
+    "miss": lambda spool, number, name, verdict: spool.change(lambda ledger: ledger.miss([number], name, "", 0.0, 2)),
     "reroute": lambda spool, number, name, verdict: spool.change(lambda ledger: ledger.reroute(name, {"a", "b"}, 2)),
     "retire": lambda spool, number, name, verdict: spool.retire([one.held for one in spool.reader.released(1)]),
     "rot": lambda spool, number, name, verdict: [spool.quarantine(held, "rot") for held in first_here(spool)],
