@@ -7,7 +7,7 @@ import sqlite3
 import threading
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.model.instance import Door, Header, Origin
@@ -60,13 +60,19 @@ ACTS = {
 }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(sorted(ACTS)), numbers, names, verdicts), max_size=25))
-def test_whatever_happens_every_sum_holds(tmp_path_factory, acts):
-    spool = Spool(tmp_path_factory.mktemp("spool"), 0, 100, lambda *_: ROUTES[3])
+act = st.tuples(st.sampled_from(sorted(ACTS)), numbers, names, verdicts)
+TAKEN, TO_B = ("take", 1, "a", Verdict.accepted()), ("reroute", 1, "a", Verdict.accepted())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(ROUTES), st.lists(act, max_size=25))
+@example({"a": GROUP}, [TAKEN, TO_B])
+@example({"a": GROUP, "b": Way()}, [TAKEN, TO_B])
+def test_whatever_happens_every_sum_holds(tmp_path_factory, routes, acts):
+    spool = Spool(tmp_path_factory.mktemp("spool"), 0, 100, lambda *_: routes)
     try:
-        for act, *arguments in acts:
-            ACTS[act](spool, *arguments)
+        for name, *arguments in acts:
+            ACTS[name](spool, *arguments)
             assert faults(spool.reader.sums()) == []
     finally:
         spool.close()
