@@ -15,7 +15,7 @@ def outcome_of(standing: Standing, policy: Literal["central", "local"], *, late:
     waits no longer. What matches no route has nobody who could confirm it.
     """
     if not standing.known:
-        return NO_SUCH_INSTANCE
+        return COMMITTED if standing.retired else NO_SUCH_INSTANCE
     if not standing.of_class:
         return CONFLICT
     if standing.quarantined:

@@ -84,15 +84,13 @@ class CommitmentScp:
         asker = Asker(facts.address, facts.calling_ae_title, facts.called_ae_title)
         items = [(reference.sop_class_uid, reference.sop_instance_uid) for reference in asked.references]
         deadline = now + self._settings().commitment.deadline_s
-
-        def enter(ledger: Ledger) -> bool:
-            ledger.expect([uid for _, uid in items], f"commitment {facts.calling_ae_title}", "")
-            return ledger.promises.add(asked.transaction_uid, asker, items, now, deadline)
-
         try:
             if self._spool.reader.promises.count() >= MAX_OPEN:
                 raise Refused(RESOURCE_LIMITATION, "too many requests are open")
-            new = self._spool.change(enter)
+            new = self._spool.change(
+                lambda ledger: ledger.promises.add(asked.transaction_uid, asker, items, now, deadline)
+            )
+            self._spool.expect([uid for _, uid in items], f"storage commitment {facts.calling_ae_title}".strip())
         except SpoolError as error:
             raise Refused(PROCESSING_FAILURE, "ledger fault") from error
         log.info("commitment_requested from=%s objects=%d new=%s", facts.address, len(items), bool(new))

@@ -403,8 +403,8 @@ class Ledger:
             for row in rows:
                 self.count(f"retired:{row['destination']}")
             self._db.execute(
-                "INSERT INTO retired (study_uid, sop_instance_uid, sop_class_uid, destinations, received_at) "
-                "SELECT study_uid, sop_instance_uid, sop_class_uid, ?, received_at FROM instance WHERE seq = ?",
+                "INSERT INTO retired (study_uid, sop_instance_uid, destinations, received_at) "
+                "SELECT study_uid, sop_instance_uid, ?, received_at FROM instance WHERE seq = ?",
                 (" ".join(row["destination"] for row in rows), seq),
             )
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))

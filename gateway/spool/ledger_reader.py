@@ -41,6 +41,29 @@ class LedgerReader:
         with ledger_errors("reading"):
             return due(self._db, destination, limit, now, patience_s)
 
+    def to_be_evidenced(self, destination: str, now: float, patience_s: float, limit: int) -> list[Sent]:
+        """Return what a peer took and is to be asked about now, oldest first; see `due` for clocks set back."""
+        rows = self.rows(
+            f"SELECT {_SENT} FROM delivery JOIN instance USING (seq) "
+            "WHERE destination = :destination AND delivery.state = :sent "
+            "AND (next_attempt_at <= :now OR next_attempt_at > :now + :patience) ORDER BY seq LIMIT :limit",
+            destination=destination,
+            sent=Delivery.SENT,
+            now=now,
+            patience=patience_s,
+            limit=limit,
+        )
+        return [Sent(*row) for row in rows]
+
+    def transaction(self, transaction_uid: str) -> tuple[str, list[Sent]]:
+        """Return the destination that was asked in a commitment transaction, and what is not answered of it."""
+        rows = self.rows(
+            f"SELECT {_SENT}, destination FROM commitment JOIN delivery USING (seq, destination) JOIN instance "
+            "USING (seq) WHERE transaction_uid = :transaction",
+            transaction=transaction_uid,
+        )
+        return (rows[0]["destination"] if rows else ""), [Sent(*tuple(row)[:-1]) for row in rows]
+
     def sums(self) -> Sums:
         """Return what must add up. One statement, so that a change between two looks is never taken for a loss."""
         counters: dict[str, int] = {}
@@ -58,24 +81,6 @@ class LedgerReader:
             else:
                 deliveries.setdefault(name, {})[Delivery(state)] = count
         return Sums(counters, custody, deliveries)
-
-    def to_be_evidenced(self, destination: str, now: float, patience_s: float, limit: int) -> list[Sent]:
-        """Return what a peer took and is to be asked about now, oldest first; see `due` for clocks set back."""
-        rows = self.rows(
-            f"SELECT {_SENT} FROM delivery JOIN instance USING (seq) WHERE destination = ? AND delivery.state = ? "
-            "AND (next_attempt_at <= ? OR next_attempt_at > ? + ?) ORDER BY seq LIMIT ?",
-            *(destination, Delivery.SENT, now, now, patience_s, limit),
-        )
-        return [Sent(*row) for row in rows]
-
-    def transaction(self, transaction_uid: str) -> tuple[str, list[Sent]]:
-        """Return the destination that was asked in a commitment transaction, and what is not answered of it."""
-        rows = self.rows(
-            f"SELECT {_SENT}, destination FROM commitment JOIN delivery USING (seq, destination) JOIN instance "
-            "USING (seq) WHERE transaction_uid = ?",
-            transaction_uid,
-        )
-        return (rows[0]["destination"] if rows else ""), [Sent(*tuple(row)[:-1]) for row in rows]
 
     def unrouted_count(self) -> int:
         """Return how many instances in custody have no destination."""
@@ -100,9 +105,9 @@ class LedgerReader:
         """Return when the oldest instance was received that `destination` took and gave no evidence of; None: none."""
         rows = self.rows(
             "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
-            "WHERE destination = ? AND state = ?)",
-            destination,
-            Delivery.SENT,
+            "WHERE destination = :destination AND state = :sent)",
+            destination=destination,
+            sent=Delivery.SENT,
         )
         return float(rows[0]["received_at"]) if rows else None
 

@@ -60,7 +60,7 @@ class Standing:
 
     number: int
     known: int
-    """Instances with its SOP Instance UID that are here, or were until every destination had confirmed them."""
+    """Instances here with its SOP Instance UID."""
     of_class: int
     """Those of them with its SOP class too."""
     quarantined: int
@@ -68,6 +68,8 @@ class Standing:
     """Deliveries of them that are not confirmed."""
     unrouted: int
     """Those of them that no destination is queued for."""
+    retired: int
+    """Those that were here, were confirmed by every destination, and given up."""
 
 
 class Promises:
@@ -131,15 +133,12 @@ class Promises:
     def standings(self, promise_id: int) -> list[Standing]:
         """Return what is known of the instances of those items that are open."""
         rows = self._all(
-            "SELECT number, count(seq) "
-            "  + (SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid), "
-            "sum(ifnull(i.sop_class_uid = item.sop_class_uid, 0)) "
-            "  + (SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid "
-            "     AND retired.sop_class_uid = item.sop_class_uid), "
+            "SELECT number, count(seq), sum(ifnull(i.sop_class_uid = item.sop_class_uid, 0)), "
             "sum(ifnull(i.state = ?, 0)), "
             "(SELECT count(*) FROM delivery JOIN instance AS mine USING (seq) "
             "  WHERE mine.sop_instance_uid = item.sop_instance_uid AND delivery.state != ?), "
-            "sum(i.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = i.seq)) "
+            "sum(i.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = i.seq)), "
+            "(SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid) "
             "FROM promise_item AS item LEFT JOIN instance AS i ON i.sop_instance_uid = item.sop_instance_uid "
             "WHERE item.promise = ? AND item.outcome = ? GROUP BY number",
             *(Custody.QUARANTINED, Delivery.CONFIRMED, promise_id, OPEN),

@@ -121,7 +121,6 @@ CREATE TABLE retired (                                      -- what was here, th
     id               INTEGER PRIMARY KEY,
     study_uid        TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL,
-    sop_class_uid    TEXT NOT NULL,
     destinations     TEXT NOT NULL,                         -- all had confirmed it; names with blanks
     received_at      REAL NOT NULL
 );

@@ -28,7 +28,6 @@ CREATE TABLE retired (
     id               INTEGER PRIMARY KEY,
     study_uid        TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL,
-    sop_class_uid    TEXT NOT NULL,
     destinations     TEXT NOT NULL,
     received_at      REAL NOT NULL
 );
