@@ -114,6 +114,7 @@ def _status(gateway: Gateway) -> dict[str, Any]:
     answer["listeners"] = [
         {"port": listener.port, "associations": listener.associations} for listener in gateway.listeners
     ]
+    answer["bandwidth"] = gateway.line.report()
     answer["workers_lost"] = gateway.workers_lost
     for name, lane in gateway.lanes.items():
         health = lane.health
@@ -122,6 +123,9 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         row["reason"] = health.reason
         row["confirm"] = lane.settings.confirm
         row["unanswered"] = gateway.evidence[name].reason if name in gateway.evidence else ""
+        row["rate"] = lane.throughput.report(time.monotonic())
+        row["bandwidth"] = lane.limits["destination"].report()
+        row["limited_by"] = lane.limited_by() if row.get("backlog_objects") else None
         row["compression"] = lane.shaper.report()
         row["retry_in_s"] = max(0.0, round(health.retry_at - time.monotonic(), 1)) if health.ill else 0.0
     return answer

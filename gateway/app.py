@@ -36,6 +36,7 @@ from gateway.retire import sweeper
 from gateway.retire.scrub import Scrub
 from gateway.route.facts import facts_of
 from gateway.route.rules import ways_of
+from gateway.send.bandwidth import Limit
 from gateway.send.couriers import COURIERS
 from gateway.send.dispatch import Lane
 from gateway.spool.audit import Audit
@@ -73,6 +74,7 @@ class Gateway:
         self.reception = Reception(self.spool, settings.admit.max_object_bytes)
         self._commitment = CommitmentScp(self.spool, lambda: self.settings)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
+        self.line = Limit(settings.bandwidth)
         self.listeners: list[Listener] = []
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
@@ -145,6 +147,7 @@ class Gateway:
             lambda: COURIERS[destination.kind](destination, calling),
             self._renderer,
             partial(self._stand_ins_of, destination.name),
+            None if destination.kind == "folder" else self.line,
         )
         self.lanes[destination.name] = lane
         for number in range(destination.associations):
@@ -185,6 +188,7 @@ class Gateway:
             log.error("reload_refused reason=%s", error.detail)
             return
         old, self.settings = self.settings, new
+        self.line.settings = new.bandwidth
         for fixed in ("gateway", "listener", "folder"):
             if getattr(old, fixed) != getattr(new, fixed):
                 log.warning("reload_needs_restart table=%s", fixed)

@@ -19,6 +19,17 @@ ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "quarantined")
 """Counters that are nothing to be proud of."""
 
 
+def _backlog(reader: LedgerReader, destination: str) -> dict[str, Any]:
+    backlog = reader.backlog(destination)
+    since = backlog.oldest_received_at
+    return {
+        "backlog_objects": backlog.objects,
+        "backlog_bytes": backlog.bytes,
+        "oldest_waiting_since": since,
+        "oldest_age_s": None if since is None else round(max(0.0, time.time() - since), 1),
+    }
+
+
 def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float) -> dict[str, Any]:
     """Return counts per state and destination, room on the disk, alarms, and whether the sums agree."""
     sums = reader.sums()
@@ -31,7 +42,7 @@ def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float)
             **{state.value: sums.deliveries.get(name, {}).get(state, 0) for state in Delivery},
             "retired": counters.get(f"retired:{name}", 0),
             "sums_agree": destination_agrees(sums, name),
-            "oldest_waiting_since": reader.oldest_waiting(name),
+            **_backlog(reader, name),
             "oldest_unconfirmed_since": reader.oldest_unconfirmed(name),
         }
         for name in destinations_of(sums)

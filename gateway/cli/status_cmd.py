@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -106,6 +107,42 @@ def _scrub_line(scrub: dict[str, Any]) -> str:
     return f"everything read again and compared: {last}{now}"
 
 
+def _size(count: float) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _age(seconds: float) -> str:
+    """Say how old something is, in the largest unit of which it is at least two."""
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _pace(row: Mapping[str, Any], box: Mapping[str, Any]) -> list[str]:
+    """Say how a destination gets on; `box` is the bandwidth of all together. Empty when there is nothing to say."""
+    said = []
+    if row.get("backlog_objects"):
+        said.append(f"{row['backlog_objects']} wait ({_size(row['backlog_bytes'])})")
+        said.append(f"the oldest for {_age(row['oldest_age_s'])}")
+    if "rate" not in row:
+        return said
+    if row["rate"]["bytes_per_s"]:
+        said.append(f"{_size(row['rate']['bytes_per_s'])}/s, {row['rate']['objects_per_s']} objects/s")
+    if row["limited_by"]:
+        bytes_per_s = (row["bandwidth"] if row["limited_by"] == "destination" else box)["limit_bytes_per_s"]
+        rate = f"held to {bytes_per_s * 8 / 1e6:g} Mbit/s" if bytes_per_s else "closed at this hour"
+        said.append(f"{rate} by the bandwidth of the {row['limited_by']}")
+    codec = row["compression"]
+    if row["rate"]["bytes_per_s"] and codec["configured"] != "off":
+        said.append(f"codec now: {codec['choice']} ({codec['why']})")
+    if codec["renditions"]:
+        said.append(f"{codec['renditions']} went compressed, {_size(codec['saved_bytes'])} saved")
+    if codec["passed_on"]:
+        said.append(f"{codec['passed_on']} could not be compressed")
+    return said
+
+
 def _print(answer: dict[str, Any]) -> None:
     if answer["running"]:
         ports = ", ".join(f"{row['port']} ({row['associations']} open)" for row in answer["listeners"])
@@ -126,6 +163,9 @@ def _print(answer: dict[str, Any]) -> None:
             health = f"{health}; no evidence: {row['unanswered']}"
         rows.append([name, *(str(row.get(state, 0)) for state in STATES), health])
     echo_table(rows, ["destination", *STATES, "health"])
+    for name, row in sorted(answer["destinations"].items()):
+        if said := _pace(row, answer.get("bandwidth", {})):
+            click.echo(f"{name}: {', '.join(said)}")
     for row in answer["commitment"]:
         told = f"report not taken {row['attempts']} times: {row['reason']}" if row["attempts"] else "to be reported"
         click.echo(

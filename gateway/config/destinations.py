@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.base import AETitle, Name, Port, Table
 
 
@@ -61,6 +62,9 @@ class DestinationBase(Table):
     retry_ceiling_s: float = Field(300.0, gt=0, description="Delays double up to this; retries never end.")
     failover_after_s: float = Field(
         30.0, ge=0, description="Ill for so long, it loses what waits for it to the next of a route's to_first_of."
+    )
+    bandwidth: BandwidthSettings | None = Field(
+        None, description="How fast objects may leave to it; that of [bandwidth] is kept besides."
     )
     timeout_s: float = Field(60.0, gt=0, description="A peer silent for so long in the middle of work is ill.")
 

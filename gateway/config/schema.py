@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.base import AETitle, Name, Port, Table
 from gateway.config.destinations import DestinationSettings
 from gateway.config.routes import RouteSettings
@@ -159,6 +160,9 @@ class Settings(Table):
     folder: list[FolderSettings] = Field([], description="Drop folders.")
     commitment: CommitmentSettings = Field(CommitmentSettings(), description="Storage commitment for scanners.")
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk under custody.")
+    bandwidth: BandwidthSettings = Field(
+        BandwidthSettings(), description="How fast objects may leave to all destinations together, folders aside."
+    )
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
 

@@ -8,8 +8,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.destinations import DimseDestination, StowDestination
 from gateway.config.schema import AdmitSettings, GatewaySettings, ListenerSettings, SpoolSettings
+
+HOURS = '[{ days = ["mon", "tue", "wed", "thu", "fri"], hours = "08:00-18:00", mbit_per_s = 5 }]'
+EXAMPLES = {
+    "tls": '{ ca_file = "ca.pem", cert_file = "gateway.pem", key_file = "gateway.key" }',
+    "windows": HOURS,
+    "bandwidth": f"{{ mbit_per_s = 20, windows = {HOURS} }}",
+}
+"""For what has no default that says anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +49,10 @@ def _table(header: str, model: type[BaseModel], given: dict[str, Any]) -> list[s
         rows.append(f"# {field.description}")
         if name in given:
             rows.append(f"{name} = {_value(given[name])}")
-        elif isinstance(field.default, str | int | float | list) or (field.default is not None and name != "tls"):
+        elif field.default is not None and name not in EXAMPLES:
             rows.append(f"# {name} = {_value(field.default)}")
-        elif name == "tls":
-            rows.append('# tls = { ca_file = "ca.pem", cert_file = "gateway.pem", key_file = "gateway.key" }')
+        elif name in EXAMPLES:
+            rows.append(f"# {name} = {EXAMPLES[name]}")
         else:
             rows.append(f"# {name} =")
     return [*rows, ""]
@@ -77,6 +86,7 @@ def template(answers: Answers) -> str:
         *_table("[[listener]]", ListenerSettings, {"port": answers.port}),
         *_table("[admit]", AdmitSettings, {}),
         *_table("[spool]", SpoolSettings, {}),
+        *_table("[bandwidth]", BandwidthSettings, {}),
         *_destination(answers.archive),
         "# Without any route, every instance goes to every destination.",
         "# [[route]]",

@@ -97,22 +97,25 @@ class WebClient:
         url: str,
         headers: Mapping[str, str],
         open_body: Callable[[], Iterable[bytes]] = tuple,
+        open_unsent: Callable[[], Iterable[bytes]] | None = None,
     ) -> WebAnswer:
         """Send a request, once more when the service no longer knows a token that it gave us; raises WebFailed.
 
-        `open_body` opens the body from its beginning; what it raises passes through.
+        `open_body` opens the body from its beginning, `open_unsent` the same bytes for a signature; what they raise
+        passes through.
         """
-        answer = self._authorised(method, url, headers, open_body)
+        outgoing = Outgoing(method, url, open_unsent or open_body)
+        answer = self._authorised(outgoing, headers, open_body)
         if answer.status == 401 and self._credential.renew():
-            answer = self._authorised(method, url, headers, open_body)
+            answer = self._authorised(outgoing, headers, open_body)
         return answer
 
     def _authorised(
-        self, method: str, url: str, headers: Mapping[str, str], open_body: Callable[[], Iterable[bytes]]
+        self, outgoing: Outgoing, headers: Mapping[str, str], open_body: Callable[[], Iterable[bytes]]
     ) -> WebAnswer:
         try:
-            ours = self._credential.headers(Outgoing(method, url, open_body))
-            return self._exchange(method, url, open_body() or b"", {**headers, **ours})
+            ours = self._credential.headers(outgoing)
+            return self._exchange(outgoing.method, outgoing.url, open_body() or b"", {**headers, **ours})
         except IdentityError as error:
             raise WebFailed(error.detail) from error
         except urllib3.exceptions.HTTPError as error:

@@ -53,6 +53,10 @@ class ExportError(GatewayError):
     hint = "make room, and export to another folder; nothing in the spool was changed"
 
 
+class Stopped(GatewayError):
+    """The room is to end in the middle of a delivery; the instance is delivered again later."""
+
+
 class Refused(GatewayError):
     """An object was not taken; `status` is the DIMSE status that says why (PS3.4 B.2.3, PS3.7 Annex C)."""
 

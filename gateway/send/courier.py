@@ -15,7 +15,7 @@ from gateway.model.verdict import Verdict
 Body = Callable[[], Iterator[memoryview | bytes]]
 """Opens the data set and yields its bytes in blocks. The last block comes only after the whole was re-hashed and
 found to match; otherwise the iterator raises CustodyRot, and the courier must break off so that the peer cannot take
-what it got for whole (contract D3)."""
+what it got for whole (contract D3). So it must when the iterator raises Stopped: the lane is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Consignment:
     length: int
     """Bytes that `body` yields in all."""
     body: Body
+    unsent: Body | None = None
+    """The same bytes for who reads them but does not send them, as a signature does; None: `body` serves."""
 
 
 class Courier(Protocol):
@@ -40,7 +42,7 @@ class Courier(Protocol):
         """Learn which (SOP Class UID, Transfer Syntax UID) pairs are waiting, so that one opening serves them all."""
 
     def deliver(self, consignment: Consignment) -> Verdict:
-        """Carry one instance and return what the peer said; raises CustodyRot or SpoolError only."""
+        """Carry one instance and return what the peer said; raises CustodyRot, SpoolError or Stopped only."""
         ...
 
     def accepts(self, sop_class_uid: str) -> frozenset[str] | None:

@@ -11,18 +11,22 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
 from gateway.model.backoff import next_delay_s
-from gateway.model.errors import CustodyRot, SpoolError
+from gateway.model.errors import CustodyRot, SpoolError, Stopped
+from gateway.model.instance import Priority
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.worker import Renderer
+from gateway.send.bandwidth import Limit, Pace, Paced
 from gateway.send.carry import Carrier
 from gateway.send.courier import Courier
+from gateway.send.schedule import Turns
 from gateway.send.shaping import Shaper
+from gateway.send.throughput import Throughput
 from gateway.spool.committer import Wish
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
@@ -39,6 +43,8 @@ DIVERT_S = 5.0
 """Between looks whether something waits behind an ill destination that another may have."""
 DIVERT_BATCH = 200
 """Deliveries moved in one transaction: scanners wait no longer than for that."""
+REFILL_WAIT_S = 1.0
+"""For another courier that claims at present."""
 IDLE_WAIT_S = 0.5
 """The wake-up is only a hint: what is due by the clock is found by looking this often."""
 
@@ -74,8 +80,10 @@ class Lane:
         make_courier: Callable[[], Courier],
         renderer: Renderer,
         stand_ins: Callable[[], Collection[str]] = tuple,
+        line: Limit | None = None,
     ) -> None:
-        """`stand_ins` names the destinations that can take this one's place at present."""
+        """`stand_ins` names the destinations that can take this one's place at present; `line` is the limit that it
+        shares with other lanes."""
         self.settings = settings
         self.health = Health()
         self._spool = spool
@@ -84,12 +92,21 @@ class Lane:
         self._diverted_at = 0.0
         self.shaper = Shaper(settings.compression, renderer.rates)
         self._carrier = Carrier(settings.name, spool, renderer, self.shaper, allow_decompress=settings.allow_decompress)
+        self.limits = {"destination": Limit(settings.bandwidth)}
+        if line is not None:
+            self.limits["box"] = line
+        self.throughput = Throughput()
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
-        self._ready: deque[Claim] = deque()
+        self._turns = Turns()
+        self._ready: dict[Priority, deque[Claim]] = {priority: deque() for priority in Priority}
+        self._looked: dict[Priority, tuple[int, float]] = {}
+        """By class: the hint and the time when there was nothing to claim."""
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
         self._ready_since = 0.0
+        self._busy: set[int] = set()
+        """Couriers that carry something."""
         self._recording: list[tuple[Wish[None], Claim, Verdict, float]] = []
         self._unrecorded: list[tuple[Claim, Verdict, float]] = []
 
@@ -107,16 +124,17 @@ class Lane:
                 beat()
                 if self.health.ill and not self._probe_if_due(courier):
                     courier.close()
+                    self._give_back()  # what was claimed while another courier found it ill
                     self._divert()
                     stop.wait(IDLE_WAIT_S)
                     continue
                 claim = self._next(number)
                 if claim is not None:
-                    self._carry(courier, claim, beat)
+                    self._carry(number, courier, claim, stop, beat)
                     busy_at = time.monotonic()
                     continue
-                if self._ready:
-                    stop.wait(SOLO_S / 10 if number else 0)
+                if number and self._waiting():
+                    stop.wait(SOLO_S / 10)
                     continue
                 if time.monotonic() - busy_at > getattr(self.settings, "linger_s", 0.0):
                     courier.close()
@@ -128,50 +146,90 @@ class Lane:
             self._give_back()
 
     def _next(self, number: int) -> Claim | None:
-        """Return an instance to carry. A little work stays with the first courier: many archives serve one
-        association after the other, and a second one would stand in their queue for nothing."""
+        """Return an instance to carry; STAT is looked for each time: it waits only for what is on the line."""
         self._record_late()
         with self._lock:
-            if self._ready:
-                waited_s = time.monotonic() - self._ready_since
-                enough = len(self._ready) > CLAIMS_PER_ASSOCIATION * number or waited_s > SOLO_S
-                return self._ready.popleft() if number == 0 or enough else None
-        self._refill()
+            order = self._turns.order()
+        for place, priority in enumerate(order):
+            if any(limit.closed(priority) for limit in self.limits.values()):
+                self._give_back([priority])
+                continue
+            if not self._ready[priority]:
+                only_its_turn = min(order[place:]) < priority
+                self._refill(priority, 1 if only_its_turn else CLAIMS_PER_COURIER * self.settings.associations)
+            with self._lock:
+                if self._ready[priority]:
+                    if not self._helps(number, priority):
+                        return None
+                    self._turns.went(priority)
+                    return self._ready[priority].popleft()
         return None
 
-    def _refill(self) -> None:
-        if not self._refilling.acquire(blocking=False):
+    def _waiting(self) -> int:
+        return sum(map(len, self._ready.values()))
+
+    def _helps(self, number: int, priority: Priority) -> bool:
+        """Judge whether this courier is to take one too. A little work stays with the first: many archives serve one
+        association after the other, and a second one would stand in their queue for nothing. STAT does not wait for
+        what the first has under way."""
+        if number == 0 or (priority is Priority.STAT and 0 in self._busy):
+            return True
+        waited_s = time.monotonic() - self._ready_since
+        return self._waiting() > CLAIMS_PER_ASSOCIATION * number or waited_s > SOLO_S
+
+    def _refill(self, priority: Priority, limit: int) -> None:
+        """Claim up to `limit` that are due of one class; not again within a moment when there was none and nobody gave
+        a hint."""
+        if not self._refilling.acquire(timeout=REFILL_WAIT_S):
             return
         try:
-            limit = CLAIMS_PER_COURIER * self.settings.associations + len(self._in_hand)
-            claims = self._spool.claim(self.name, limit, self.settings.retry_ceiling_s)
+            hint, looked_at = self._looked.get(priority, (-1, 0.0))
+            hints, now = self._spool.hints, time.monotonic()
+            if self._ready[priority] or (hint == hints and now - looked_at < IDLE_WAIT_S):
+                return
+            if self._spool.committer.fault:
+                limit += len(self._in_hand)  # they cannot be marked, and are looked up again
+            claims = self._spool.claim(self.name, priority, limit, self.settings.retry_ceiling_s)
+            with self._lock:
+                fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
+                if not fresh:
+                    self._looked[priority] = (hints, now)
+                if not self._waiting():
+                    self._ready_since = now
+                self._in_hand.update(claim.held.seq for claim in fresh)
+                self._ready[priority].extend(fresh)
         except SpoolError:
             return  # the committer has said so; delivery goes on when the ledger can be asked again
         finally:
             self._refilling.release()
-        with self._lock:
-            fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
-            self._in_hand.update(claim.held.seq for claim in fresh)
-            self._ready.extend(fresh)
-            self._ready_since = time.monotonic()
 
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
-            helds = [claim.held, *(waiting.held for waiting in self._ready)]
+            helds = [claim.held, *(waiting.held for ready in self._ready.values() for waiting in ready)]
         pairs = dict.fromkeys((held.instance.sop_class_uid, held.instance.transfer_syntax_uid) for held in helds)
         classes = dict.fromkeys(sop_class for sop_class, _ in pairs)
         return [*pairs, *((sop_class, syntax) for sop_class in classes for syntax in self.shaper.candidates())]
 
-    def _carry(self, courier: Courier, claim: Claim, beat: Callable[[], None]) -> None:
+    def _carry(
+        self, number: int, courier: Courier, claim: Claim, stop: threading.Event, beat: Callable[[], None]
+    ) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
+        paced = Paced(courier, Pace(self.limits.values(), claim.priority, self.throughput, stop, beat))
+        self._busy.add(number)
         try:
-            verdict = self._carrier.carry(courier, claim, self._offers(claim), beat)
+            verdict = self._carrier.carry(paced, claim, self._offers(claim), beat)
+        except Stopped:
+            with self._lock:
+                self._ready[claim.priority].appendleft(claim)  # given back with the others
+            return
         except CustodyRot as rot:
             self._quarantine(held, rot)
             return
         except SpoolError as error:  # too many open files, say: neither the instance nor the destination is ill
             verdict = Verdict.deferred(Blame.GATEWAY, text=error.detail)
+        finally:
+            self._busy.discard(number)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,
@@ -192,6 +250,7 @@ class Lane:
         if verdict.outcome is Outcome.ACCEPTED:
             with self._lock:
                 self.health.delivered += 1
+                self.throughput.add(time.monotonic(), objects=1)
                 self.health.attempts = 0
                 self.health.failing_since = 0.0
                 self._well()
@@ -264,6 +323,11 @@ class Lane:
         if moved:
             log.warning("rerouted dest=%s objects=%d", self.name, moved)
 
+    def limited_by(self) -> str | None:
+        """Return whose bandwidth holds deliveries back at present: "destination", "box", or None."""
+        now = time.monotonic()
+        return next((name for name, limit in self.limits.items() if limit.holds_back(now)), None)
+
     def retry_now(self) -> None:
         """Let the next probe be at once: a person asked for it."""
         with self._lock:
@@ -314,14 +378,22 @@ class Lane:
         with self._lock:
             self._in_hand.discard(held.seq)
 
-    def _give_back(self) -> None:
+    def _give_back(self, classes: Iterable[Priority] = Priority) -> None:
         """Put claims that nobody has begun back into the queue."""
         with self._lock:
-            seqs = [claim.held.seq for claim in self._ready]
-            self._ready.clear()
+            claims = [claim for priority in classes for claim in self._ready[priority]]
+            seqs = [claim.held.seq for claim in claims]
+            for priority in classes:
+                self._ready[priority].clear()
             self._in_hand.difference_update(seqs)
-        if seqs:
-            try:
-                self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
-            except SpoolError:
-                return  # the next start puts them back
+        if not seqs:
+            return
+        try:
+            self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
+        except (
+            SpoolError
+        ):  # they stay claimed, and go when they may; at the end of the lane the next start puts them back
+            with self._lock:
+                self._in_hand.update(seqs)
+                for claim in reversed(claims):
+                    self._ready[claim.priority].appendleft(claim)

@@ -9,7 +9,7 @@ from gateway.config.destinations import DimseDestination
 from gateway.dicom.requestor import MAX_CONTEXTS, PeerFailed, Requestor
 from gateway.dicom.status import verdict_of
 from gateway.identity.peers import peer_of
-from gateway.model.errors import SpoolError
+from gateway.model.errors import SpoolError, Stopped
 from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE, VERIFICATION_SOP_CLASS
 from gateway.model.verdict import Blame, Verdict
 from gateway.send.courier import Consignment
@@ -82,7 +82,7 @@ class StoreScu:
             status, comment = requestor.store(
                 context_id, consignment.sop_class_uid, consignment.sop_instance_uid, consignment.body()
             )
-        except SpoolError:
+        except (SpoolError, Stopped):
             self._drop()
             raise
         return verdict_of(status, comment)

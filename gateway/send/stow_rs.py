@@ -14,7 +14,7 @@ from gateway.dicom.status import verdict_of
 from gateway.identity.peers import WebClient, WebFailed
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
 from gateway.model.verdict import Blame, Outcome, Verdict
-from gateway.send.courier import Consignment
+from gateway.send.courier import Body, Consignment
 from gateway.send.http_status import verdict_of_http
 
 FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
@@ -116,19 +116,22 @@ class StowRs:
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + meta
         tail = f"\r\n--{boundary}--\r\n".encode()
 
-        def body() -> Iterator[bytes]:
+        def whole(body: Body) -> Iterator[bytes]:
             yield head
-            for block in consignment.body():
+            for block in body():
                 yield bytes(block)
             yield tail
 
+        unsent = consignment.unsent or consignment.body
         headers = {
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             "Content-Length": str(len(head) + consignment.length + len(tail)),
             "Accept": "application/dicom+json",
         }
         try:
-            answer = self._client.request("POST", self._url, headers, body)
+            answer = self._client.request(
+                "POST", self._url, headers, lambda: whole(consignment.body), lambda: whole(unsent)
+            )
         except WebFailed as error:
             return Verdict.deferred(Blame.DESTINATION, text=str(error))
         return judge(answer.status, outcome_of(answer.reply, answer.media_type, consignment.sop_instance_uid))

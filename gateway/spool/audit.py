@@ -61,7 +61,7 @@ class Audit:
 
     def check(self) -> None:
         """Add up, and count studies that stay short; say in the log what has changed. Raises SpoolError."""
-        found = faults(self._reader.sums())
+        found = faults(self._reader.sums(counted=True))
         if found and found != self.faults:
             log.error("sums_disagree what=%r", ", ".join(found))
         if self.faults and not found:

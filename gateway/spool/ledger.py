@@ -15,14 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import SOPInstance
+from gateway.model.instance import Priority, SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 REMEMBERED = 100_000
 """Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
@@ -221,9 +221,9 @@ class Ledger:
         self._note(seq, destination, event, target, detail)
         return target
 
-    def claim(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
-        """Take up to `limit` deliveries that are due, in order of priority and acceptance, into SENDING."""
-        claims = due(self._db, destination, limit, now, patience_s)
+    def claim(self, destination: str, priority: Priority, limit: int, now: float, patience_s: float) -> list[Claim]:
+        """Take up to `limit` deliveries of one priority that are due, in order of acceptance, into SENDING."""
+        claims = due(self._db, destination, priority, limit, now, patience_s)
         for claim in claims:
             self._delivery(claim.held.seq, destination, DeliveryEvent.CLAIMED)
         return claims
@@ -407,6 +407,8 @@ class Ledger:
                 "SELECT study_uid, sop_instance_uid, ?, received_at FROM instance WHERE seq = ?",
                 (" ".join(row["destination"] for row in rows), seq),
             )
+            # Not left to the foreign key: their sums need the length of an instance that is still there.
+            self._db.execute("DELETE FROM delivery WHERE seq = ?", (seq,))
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
         self._remember("retired")

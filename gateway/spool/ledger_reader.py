@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.model.errors import GatewayError
+from gateway.model.instance import Priority
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
 from gateway.spool.promises import Promises
 from gateway.spool.rows import Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
 
 _SENT = "seq, sop_class_uid, sop_instance_uid, study_uid, series_uid, asked"
+
+WAITING = (Delivery.QUEUED, Delivery.SENDING)
+KEPT = "deliveries, 0 FROM delivery_sum WHERE deliveries != 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one destination, what is being sent included."""
+
+    objects: int
+    bytes: int
+    """Of the data sets as they came."""
+    oldest_received_at: float | None
+    """By the box's clock; None when nothing waits."""
 
 
 class LedgerReader:
@@ -36,10 +52,10 @@ class LedgerReader:
         with ledger_errors("reading"):
             return self._db.execute(sql, named or args).fetchall()
 
-    def due(self, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
+    def due(self, destination: str, priority: Priority, limit: int, now: float, patience_s: float) -> list[Claim]:
         """Return what `Ledger.claim` would, without taking it."""
         with ledger_errors("reading"):
-            return due(self._db, destination, limit, now, patience_s)
+            return due(self._db, destination, priority, limit, now, patience_s)
 
     def to_be_evidenced(self, destination: str, now: float, patience_s: float, limit: int) -> list[Sent]:
         """Return what a peer took and is to be asked about now, oldest first; see `due` for clocks set back."""
@@ -64,15 +80,19 @@ class LedgerReader:
         )
         return (rows[0]["destination"] if rows else ""), [Sent(*tuple(row)[:-1]) for row in rows]
 
-    def sums(self) -> Sums:
-        """Return what must add up. One statement, so that a change between two looks is never taken for a loss."""
+    def sums(self, *, counted: bool = False) -> Sums:
+        """Return what must add up. One statement, so that a change between two looks is never taken for a loss.
+
+        Deliveries as the ledger keeps their sums; `counted`: row by row, which takes the longer the more there are.
+        """
         counters: dict[str, int] = {}
         custody: dict[Custody, tuple[int, int]] = {}
         deliveries: dict[str, dict[Delivery, int]] = {}
         for kind, name, state, count, size in self.rows(
             "SELECT 'counter', name, '', value, 0 FROM counter "
             "UNION ALL SELECT 'custody', '', state, count(*), sum(length) FROM instance GROUP BY state "
-            "UNION ALL SELECT 'delivery', destination, state, count(*), 0 FROM delivery GROUP BY destination, state"
+            "UNION ALL SELECT 'delivery', destination, state, "
+            + ("count(*), 0 FROM delivery GROUP BY destination, state" if counted else KEPT)
         ):
             if kind == "counter":
                 counters[name] = count
@@ -90,16 +110,27 @@ class LedgerReader:
         )
         return int(self.rows(sql, Custody.IN_CUSTODY)[0]["n"])
 
-    def oldest_waiting(self, destination: str) -> float | None:
-        """Return when the oldest undelivered instance for `destination` was received; None if there is none."""
-        rows = self.rows(
-            "SELECT received_at FROM instance WHERE seq = (SELECT min(seq) FROM delivery "
-            "WHERE destination = ? AND state IN (?, ?))",
+    def backlog(self, destination: str) -> Backlog:
+        """Return what waits for `destination`, in a time that does not grow with it."""
+        (sums,) = self.rows(
+            "SELECT ifnull(sum(deliveries), 0) AS n, ifnull(sum(bytes), 0) AS bytes FROM delivery_sum "
+            "WHERE destination = ? AND state IN (?, ?)",
             destination,
-            Delivery.QUEUED,
-            Delivery.SENDING,
+            *WAITING,
         )
-        return float(rows[0]["received_at"]) if rows else None
+        heads = [
+            self.rows(
+                "SELECT min(seq) AS seq FROM delivery WHERE destination = ? AND state = ? AND priority = ?",
+                destination,
+                state,
+                priority,
+            )[0]["seq"]
+            for state in WAITING
+            for priority in Priority
+        ]
+        oldest = min((seq for seq in heads if seq is not None), default=None)
+        rows = self.rows("SELECT received_at FROM instance WHERE seq = ?", oldest)
+        return Backlog(sums["n"], sums["bytes"], rows[0]["received_at"] if rows else None)
 
     def oldest_unconfirmed(self, destination: str) -> float | None:
         """Return when the oldest instance was received that `destination` took and gave no evidence of; None: none."""

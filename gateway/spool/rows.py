@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
 from gateway.model.lifecycle import Custody, Delivery
 
 
@@ -29,6 +29,7 @@ class Claim:
 
     held: Held
     destination: str
+    priority: Priority
     attempts: int
     """Attempts made before this one."""
     recipe: tuple[str, ...] = ()
@@ -138,25 +139,29 @@ def ledger_errors(doing: str) -> Iterator[None]:
         raise SpoolError(f"the ledger failed while {doing}: {error}") from error
 
 
-def due(db: sqlite3.Connection, destination: str, limit: int, now: float, patience_s: float) -> list[Claim]:
-    """Return deliveries that may go now; a next attempt further away than `patience_s` means the clock was set back.
+def due(
+    db: sqlite3.Connection, destination: str, priority: Priority, limit: int, now: float, patience_s: float
+) -> list[Claim]:
+    """Return deliveries of one priority that may go now, in order of acceptance.
 
+    A next attempt further away than `patience_s` means that the clock was set back.
     An instance whose UID is here with other bytes waits until its elder has been delivered, so that the archive sees
     both in the order of the scanner. One that waits for its study waits until no other instance of that has come for
     so long; instances from the future (the clock was set back) do not count.
     """
     rows = db.execute(
         "SELECT instance.*, delivery.attempts, delivery.recipe FROM delivery JOIN instance USING (seq) "
-        "WHERE destination = :destination AND delivery.state = :queued "
+        "WHERE destination = :destination AND delivery.state = :queued AND priority = :priority "
         "AND (next_attempt_at <= :now OR next_attempt_at > :now + :patience) "
         "AND NOT (conflict AND EXISTS (SELECT 1 FROM instance AS elder JOIN delivery AS ahead USING (seq) "
         "  WHERE elder.sop_instance_uid = instance.sop_instance_uid AND elder.seq < instance.seq "
         "  AND ahead.destination = :destination AND ahead.state IN (:queued, :sending))) "
         "AND (quiet_s = 0 OR NOT EXISTS (SELECT 1 FROM instance AS other WHERE other.study_uid = instance.study_uid "
         "  AND other.received_at > :now - quiet_s AND other.received_at <= :now)) "
-        "ORDER BY delivery.priority, delivery.seq LIMIT :limit",
+        "ORDER BY delivery.seq LIMIT :limit",
         {
             "destination": destination,
+            "priority": priority,
             "queued": Delivery.QUEUED,
             "sending": Delivery.SENDING,
             "now": now,
@@ -164,4 +169,4 @@ def due(db: sqlite3.Connection, destination: str, limit: int, now: float, patien
             "limit": limit,
         },
     )
-    return [Claim(held_of(row), destination, row["attempts"], tuple(row["recipe"].split())) for row in rows]
+    return [Claim(held_of(row), destination, priority, row["attempts"], tuple(row["recipe"].split())) for row in rows]

@@ -49,6 +49,35 @@ CREATE TABLE delivery (
 ) WITHOUT ROWID;
 CREATE INDEX delivery_due ON delivery (destination, state, priority, seq);
 
+-- Sums of `delivery`, kept by triggers: who asks for the backlog every few seconds must not count a million rows.
+CREATE TABLE delivery_sum (
+    destination TEXT NOT NULL,
+    state       TEXT NOT NULL,                              -- model/lifecycle.py, Delivery
+    deliveries  INTEGER NOT NULL,
+    bytes       INTEGER NOT NULL,                           -- of their instances' data sets
+    PRIMARY KEY (destination, state)
+) WITHOUT ROWID;
+CREATE TRIGGER delivery_entered AFTER INSERT ON delivery BEGIN
+    INSERT OR IGNORE INTO delivery_sum VALUES (NEW.destination, NEW.state, 0, 0);
+    UPDATE delivery_sum
+        SET deliveries = deliveries + 1, bytes = bytes + ifnull((SELECT length FROM instance WHERE seq = NEW.seq), 0)
+        WHERE destination = NEW.destination AND state = NEW.state;
+END;
+CREATE TRIGGER delivery_changed AFTER UPDATE OF destination, state ON delivery BEGIN
+    INSERT OR IGNORE INTO delivery_sum VALUES (NEW.destination, NEW.state, 0, 0);
+    UPDATE delivery_sum
+        SET deliveries = deliveries - 1, bytes = bytes - ifnull((SELECT length FROM instance WHERE seq = OLD.seq), 0)
+        WHERE destination = OLD.destination AND state = OLD.state;
+    UPDATE delivery_sum
+        SET deliveries = deliveries + 1, bytes = bytes + ifnull((SELECT length FROM instance WHERE seq = NEW.seq), 0)
+        WHERE destination = NEW.destination AND state = NEW.state;
+END;
+CREATE TRIGGER delivery_left BEFORE DELETE ON delivery BEGIN
+    UPDATE delivery_sum
+        SET deliveries = deliveries - 1, bytes = bytes - ifnull((SELECT length FROM instance WHERE seq = OLD.seq), 0)
+        WHERE destination = OLD.destination AND state = OLD.state;
+END;
+
 -- What an archive was asked to commit: the transaction outlives the association, and the process.
 CREATE TABLE commitment (
     transaction_uid TEXT NOT NULL,
@@ -127,4 +156,4 @@ CREATE TABLE retired (                                      -- what was here, th
 CREATE INDEX retired_study ON retired (study_uid, received_at);
 CREATE INDEX retired_instance ON retired (sop_instance_uid);
 
-PRAGMA user_version = 6;
+PRAGMA user_version = 7;

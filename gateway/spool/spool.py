@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused, SpoolError
-from gateway.model.instance import Header, Origin, SOPInstance
+from gateway.model.instance import Header, Origin, Priority, SOPInstance
 from gateway.model.verdict import Verdict
 from gateway.spool.capacity import Capacity, Room, look
 from gateway.spool.committer import Committer, Wish
@@ -49,6 +49,8 @@ class Spool:
         self.committer.on_recovery = self._adopt_after_fault
         self.work = threading.Condition()
         """Notified when there may be something new to send; only a hint, the ledger is the truth."""
+        self.hints = 0
+        """Counts the notifications, so that nobody looks twice for the same one."""
 
     @staticmethod
     def _take_lock(path: Path) -> int:
@@ -125,6 +127,7 @@ class Spool:
     def hint(self) -> None:
         """Wake whoever waits for work."""
         with self.work:
+            self.hints += 1
             self.work.notify_all()
 
     def body(self, held: Held) -> Iterator[bytes]:
@@ -136,12 +139,17 @@ class Spool:
         """Return where an instance's file is."""
         return self.store.path_of(held.shelf, held.instance.object_id)
 
-    def claim(self, destination: str, limit: int, patience_s: float) -> list[Claim]:
-        """Hand out deliveries that are due. While the ledger cannot be written they are only looked up."""
+    def claim(self, destination: str, priority: Priority, limit: int, patience_s: float) -> list[Claim]:
+        """Hand out deliveries of one priority that are due. While the ledger cannot be written they are only looked up.
+
+        Where nothing is due no transaction is spent, so that this may be asked before each object.
+        """
         now = time.time()
         if self.committer.fault:
-            return self.reader.due(destination, limit, now, patience_s)
-        return self.committer.change(lambda ledger: ledger.claim(destination, limit, now, patience_s))
+            return self.reader.due(destination, priority, limit, now, patience_s)
+        if not self.reader.due(destination, priority, 1, now, patience_s):
+            return []
+        return self.committer.change(lambda ledger: ledger.claim(destination, priority, limit, now, patience_s))
 
     def record(self, claim: Claim, verdict: Verdict, delay_s: float, *, suffices: bool = True) -> Wish[None]:
         """Write down a verdict, and when to try again, or to ask for evidence where the peer's word does not suffice;

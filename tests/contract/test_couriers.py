@@ -15,7 +15,7 @@ import trustme
 from pynetdicom import AE, _config, evt
 
 from gateway.config.destinations import ClientTls, DimseDestination, FolderDestination, StowDestination
-from gateway.model.errors import CustodyRot, SpoolError
+from gateway.model.errors import CustodyRot, SpoolError, Stopped
 from gateway.model.verdict import Blame, Outcome
 from gateway.send.courier import Consignment
 from gateway.send.couriers import COURIERS
@@ -29,7 +29,7 @@ BODY = (
 )
 
 
-def consignment(*, breaks=None, syntax=ELE):
+def consignment(*, breaks: Exception | None = None, syntax=ELE):
     def body():
         yield BODY[:100_000]
         if breaks is not None:
@@ -208,10 +208,12 @@ def test_the_same_instance_again_is_accepted(peer, courier):
 
 
 @every
-@pytest.mark.parametrize("fault", [CustodyRot("rot"), SpoolError("too many open files")])
-def test_what_cannot_be_read_to_its_end_never_reaches_the_peer_as_a_whole_object(peer, courier, fault):
-    with pytest.raises(type(fault)):
-        courier.deliver(consignment(breaks=fault))
+@pytest.mark.parametrize(
+    "breaks", [CustodyRot("rot"), SpoolError("too many open files"), Stopped()], ids=["rot", "fault", "stop"]
+)
+def test_what_breaks_off_never_reaches_the_peer_as_a_whole_object(peer, courier, breaks):
+    with pytest.raises(type(breaks)):
+        courier.deliver(consignment(breaks=breaks))
     assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
     assert peer.got == [WHOLE]
 
@@ -250,6 +252,16 @@ def test_a_silent_peer_is_ill(peer, courier):
     peer.delay_s = 5.0
     verdict = courier.deliver(consignment())
     assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+
+
+@network
+def test_a_silent_peer_is_left_for_a_new_association(peer, courier):
+    """What it answers too late must never be taken for the answer to the next instance."""
+    peer.delay_s = 5.0
+    assert courier.deliver(consignment()).outcome is Outcome.DEFERRED
+    peer.delay_s = 0.0
+    peer.refuse()
+    assert courier.deliver(consignment()).outcome is Outcome.REFUSED
 
 
 @network

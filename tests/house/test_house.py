@@ -47,6 +47,24 @@ def test_the_diagram_in_the_architecture_is_the_tables():
     assert diagram() in (rules.ROOT / "ARCHITECTURE.md").read_text()
 
 
+def lessons_without_a_test(text: str) -> list[str]:
+    there = "\n".join(path.read_text() for path in (rules.ROOT / "tests").rglob("test_*.py"))
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    return [
+        line
+        for line in lines
+        if (not (named := re.findall(r"`(test_\w+)`", line)) and "by design" not in line)
+        or any(f"def {name}(" not in there for name in named)
+    ]
+
+
+def test_every_lesson_names_a_test_that_is_there_or_a_decision():
+    text = (rules.ROOT / "tests" / "LESSONS.md").read_text()
+    assert text.count("\n| ") > 20
+    assert lessons_without_a_test(text) == []
+    assert lessons_without_a_test("| a | b | c |\n| x | y | `test_that_nobody_wrote` |\n| x | y | z |") != []
+
+
 def test_every_setting_is_documented():
     tables = [t for t in vars(schema).values() if isinstance(t, type) and issubclass(t, BaseModel)]
     bare = [

@@ -169,6 +169,8 @@ def test_a_rotten_object_is_not_made_good_by_compressing_it(make_box, make_archi
     archive.stop()
     before = set((box.folder / "data" / "objects").rglob("*.dcm"))
     send(box.port, ct_files[2])
+    # What was read before the rot may still be on its way, for an idle association is opened again at once.
+    assert wait_until(lambda: not box.ask("status")["destinations"]["pacs"]["well"]), box.log()
     (path,) = set((box.folder / "data" / "objects").rglob("*.dcm")) - before
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1

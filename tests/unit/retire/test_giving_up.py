@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
@@ -23,7 +23,7 @@ def take(spool: Spool, number: int = 1) -> Held:
 
 
 def deliver(spool: Spool, destination: str = "pacs") -> None:
-    for claim in spool.claim(destination, 100, 300.0):
+    for claim in spool.claim(destination, Priority.NORMAL, 100, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.schema import SpoolSettings
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
@@ -116,7 +116,7 @@ def rot(path: Path) -> None:
 
 
 def test_rot_is_put_aside_its_delivery_stopped_and_the_rest_is_read_on(spool):
-    for claim in spool.claim("pacs", 1, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, 1, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
     helds = [spool.reader.kept_after(seq) for seq in range(5)]
     assert [held.state for held in helds[:2]] == [Custody.RELEASED, Custody.IN_CUSTODY]
@@ -131,7 +131,7 @@ def test_rot_is_put_aside_its_delivery_stopped_and_the_rest_is_read_on(spool):
     reasons = {row["reason"] for row in spool.reader.listing([], None, 9, quarantined=True)}
     wrong = "found by scrub: the bytes on disk are not those that were acknowledged"
     assert reasons == {wrong, "found by scrub: the object cannot be read"}
-    assert [claim.held.seq for claim in spool.claim("pacs", 9, 300.0)] == [4, 5]
+    assert [claim.held.seq for claim in spool.claim("pacs", Priority.NORMAL, 9, 300.0)] == [4, 5]
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES])
@@ -153,7 +153,7 @@ def test_when_it_is_we_who_cannot_read_nothing_is_put_aside_and_the_pass_goes_on
 
 
 def test_what_retention_gives_up_meanwhile_is_not_rotten(spool):
-    for claim in spool.claim("pacs", 9, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, 9, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
     due(spool)
     body = spool.body

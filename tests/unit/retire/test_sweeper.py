@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.config.schema import SpoolSettings
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
@@ -40,7 +40,7 @@ def take(spool: Spool, *numbers: int) -> None:
 
 
 def deliver(spool: Spool) -> None:
-    for claim in spool.claim("pacs", 100, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, 100, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
 
 
@@ -90,7 +90,7 @@ def test_only_evidence_beyond_success_from_every_destination_counts_as_proof(spo
     spool.use_router(lambda *_: dict.fromkeys(evidence, Way()))
     take(spool, 1)
     for name, said in evidence.items():
-        (claim,) = spool.claim(name, 9, 300.0)
+        (claim,) = spool.claim(name, Priority.NORMAL, 9, 300.0)
         spool.record(claim, Verdict.accepted(), 0.0, suffices=said is None).outcome()
         if said is not None:
             seq = claim.held.seq

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from gateway.model.errors import SpoolError
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.spool.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -25,7 +25,7 @@ def test_an_object_is_durable_though_no_other_thread_runs(tmp_path):
     take(spool, 1)
     spool.close()
     again = Spool(tmp_path, 0, 100)
-    assert len(again.reader.due("nobody", 10, 0, 1)) == 0
+    assert len(again.reader.due("nobody", Priority.NORMAL, 10, 0, 1)) == 0
     assert sum(1 for _ in (tmp_path / "objects").rglob("*.dcm")) == 1
     assert not list((tmp_path / "parts").iterdir())
     _, receipt = take(again, 1)

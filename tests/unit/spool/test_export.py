@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from gateway.model.errors import ExportError, GatewayError
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.lifecycle import DeliveryEvent
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
@@ -55,7 +55,7 @@ def exported(spool: Spool, folder: Path, **wanted) -> list[dict]:
 
 def test_selection_by_id_destination_study_and_quarantine_and_all_of_them_together(spool, monkeypatch):
     monkeypatch.setattr("gateway.spool.export.PAGE", 2)
-    for claim in spool.claim("pacs", 2, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, 2, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
     ids = [held.instance.object_id for held in helds(spool)]
     spool.quarantine(helds(spool)[2], "rot")
@@ -103,10 +103,10 @@ def test_what_rots_is_copied_as_it_is_and_what_is_gone_is_said_to_be_gone(spool,
 
 
 def test_reasons_are_in_words(spool, tmp_path):
-    for claim in spool.claim("pacs", 1, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, 1, 300.0):
         spool.record(claim, Verdict.refused(0xA900, "data set does not match"), 0.0).outcome()
     for destination in ("pacs", "cloud"):
-        for claim in spool.claim(destination, 1, 300.0):
+        for claim in spool.claim(destination, Priority.NORMAL, 1, 300.0):
             spool.record(claim, Verdict.accepted(), 0.0).outcome()
     spool.quarantine(helds(spool)[2], "the bytes on disk are not those that were acknowledged")
     assert [line["reason"] for line in exported(spool, tmp_path / "out")] == [

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.model.errors import GatewayError
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
 from gateway.spool.receipt import canonical, statement
@@ -30,7 +30,7 @@ def spool(tmp_path, monkeypatch):
 
 
 def deliver(spool: Spool, limit: int) -> None:
-    for claim in spool.claim("pacs", limit, 300.0):
+    for claim in spool.claim("pacs", Priority.NORMAL, limit, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
 from gateway.spool import studies
@@ -32,7 +32,7 @@ def take(spool: Spool, number: int, study: str = "1.2", content: bytes = b"x") -
 
 
 def deliver(spool: Spool, destination: str, limit: int = 100) -> None:
-    for claim in spool.claim(destination, limit, 300.0):
+    for claim in spool.claim(destination, Priority.NORMAL, limit, 300.0):
         spool.record(claim, Verdict.accepted(), 0.0).outcome()
 
 
