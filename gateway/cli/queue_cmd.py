@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from gateway.cli.context import echo_table, print_json
 from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.report import delivery_rows, instance_page
-from gateway.spool.export import Selection, prepare_folder, select
+from gateway.spool.export import SET_ASIDE, Selection, prepare_folder, select
 from gateway.spool.export import export as export_to
 from gateway.spool.store import Store
 
@@ -61,6 +62,9 @@ def list_(
         ],
         ["object", "custody", "modality", "bytes", "destination", "state", "attempts", "reason"],
     )
+    folder = Store(settings_of(ctx).gateway.data_dir).quarantine
+    if quarantined and os.access(folder, os.R_OK) and (aside := len(list(folder.iterdir()))):
+        click.echo(f"and {aside} files that a start set aside; `queue export --quarantined` copies them too")
 
 
 @queue.command()
@@ -128,7 +132,7 @@ def settle(ctx: click.Context, study_uid: str) -> None:
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
 @click.option("--destination", help="Only what this destination has not confirmed yet.")
 @click.option("--study", "study_uid", help="Only this Study Instance UID.")
-@click.option("--quarantined", is_flag=True, help="Only instances in quarantine.")
+@click.option("--quarantined", is_flag=True, help="Only what is in quarantine.")
 @click.option("--all", "everything", is_flag=True, help="Everything that is here.")
 @Json
 @click.pass_context
@@ -155,10 +159,11 @@ def export(
     with ledger_of(settings) as reader:
         prepare_folder(folder)
         store = Store(settings.gateway.data_dir)
-        for line in export_to(store, reader, select(reader, wanted), folder):
+        aside = not (objects or destination or study_uid)
+        for line in export_to(store, reader, select(reader, wanted), folder, aside=aside):
             count["exported" if line["intact"] else "missing" if line["intact"] is None else "rotten"] += 1
             if not line["intact"]:
-                trouble = trouble or line["intact"] is None or line["custody"] != Custody.QUARANTINED
+                trouble = trouble or line["intact"] is None or line["custody"] not in (Custody.QUARANTINED, SET_ASIDE)
                 if not as_json:
                     click.echo(f"{line['object_id'][:12]}  {_fate(line)}  {line['reason']}", err=True)
     if as_json:

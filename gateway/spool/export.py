@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from gateway.spool.store import Store, fsync_directory
 
 MANIFEST = "manifest.jsonl"
 PAGE = 500
+SET_ASIDE = "set_aside"
+"""Custody, in a manifest, of files without a row in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +81,22 @@ def prepare_folder(folder: Path) -> None:
         raise ExportError(f"{folder} cannot be used: {error.strerror}") from error
 
 
-def export(store: Store, reader: LedgerReader, helds: Iterable[Held], folder: Path) -> Iterator[dict[str, Any]]:
+def export(
+    store: Store, reader: LedgerReader, helds: Iterable[Held], folder: Path, *, aside: bool = False
+) -> Iterator[dict[str, Any]]:
     """Copy each instance to `folder`, yield its line of the manifest once it is durable; raises ExportError.
 
-    `intact` says whether the bytes are those that were acknowledged; null: there is no file to copy.
+    `intact` says whether the bytes are those that were acknowledged; null: there is no file to copy. `aside`: also the
+    files that a start found and that prove nothing, as they are; the ledger knows nothing of them.
     """
     part = folder / f"{MANIFEST}.part"
     try:
         with open(part, "x", encoding="utf-8") as manifest:
-            for held in helds:
-                line = _copy(store, reader, held, folder)
+            lines = chain(
+                (_copy(store, reader, held, folder) for held in helds),
+                (_copy_aside(path, why, folder) for path, why in (store.aside() if aside else {}).items()),
+            )
+            for line in lines:
                 manifest.write(json.dumps(line, ensure_ascii=False) + "\n")
                 yield line
             manifest.flush()
@@ -117,4 +127,18 @@ def _copy(store: Store, reader: LedgerReader, held: Held, folder: Path) -> dict[
         "custody": held.state.value,
         "received_at": instance.received_at,
         "reason": reason(reader, held),
+    }
+
+
+def _copy_aside(path: Path, why: str, folder: Path) -> dict[str, Any]:
+    with open(path, "rb") as source, open(folder / path.name, "xb") as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
+    return {
+        "object_id": path.stem,
+        "file": path.name,
+        "intact": False,
+        "custody": SET_ASIDE,
+        "reason": f"set aside at a start: {why}",
     }

@@ -72,15 +72,23 @@ class Standing:
     """Those that were here, were confirmed by every destination, and given up."""
 
 
+_COUNTS = (
+    "NOT ({0}.state = :quarantined AND EXISTS (SELECT 1 FROM instance AS other "
+    "WHERE other.sop_instance_uid = {0}.sop_instance_uid AND other.sha256 = {0}.sha256 AND other.state != :quarantined"
+    "))"
+)
+"""Of an instance that rotted and was sent again the new copy counts."""
+
+
 class Promises:
     """The rows, over a connection of the ledger's."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def _all(self, sql: str, *args: Any) -> list[sqlite3.Row]:
+    def _all(self, sql: str, *args: Any, **named: Any) -> list[sqlite3.Row]:
         with ledger_errors("reading promises"):
-            return self._db.execute(sql, args).fetchall()
+            return self._db.execute(sql, named or args).fetchall()
 
     def add(
         self, transaction_uid: str, asker: Asker, items: Sequence[tuple[str, str]], now: float, deadline: float
@@ -134,14 +142,18 @@ class Promises:
         """Return what is known of the instances of those items that are open."""
         rows = self._all(
             "SELECT number, count(seq), sum(ifnull(i.sop_class_uid = item.sop_class_uid, 0)), "
-            "sum(ifnull(i.state = ?, 0)), "
+            "sum(ifnull(i.state = :quarantined, 0)), "
             "(SELECT count(*) FROM delivery JOIN instance AS mine USING (seq) "
-            "  WHERE mine.sop_instance_uid = item.sop_instance_uid AND delivery.state != ?), "
+            f"  WHERE mine.sop_instance_uid = item.sop_instance_uid AND {_COUNTS.format('mine')} "
+            "  AND delivery.state != :confirmed), "
             "sum(i.seq IS NOT NULL AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.seq = i.seq)), "
             "(SELECT count(*) FROM retired WHERE retired.sop_instance_uid = item.sop_instance_uid) "
             "FROM promise_item AS item LEFT JOIN instance AS i ON i.sop_instance_uid = item.sop_instance_uid "
-            "WHERE item.promise = ? AND item.outcome = ? GROUP BY number",
-            *(Custody.QUARANTINED, Delivery.CONFIRMED, promise_id, OPEN),
+            f"AND {_COUNTS.format('i')} WHERE item.promise = :promise AND item.outcome = :open GROUP BY number",
+            quarantined=Custody.QUARANTINED,
+            confirmed=Delivery.CONFIRMED,
+            promise=promise_id,
+            open=OPEN,
         )
         return [Standing(*row) for row in rows]
 

@@ -326,6 +326,17 @@ class Store:
         os.rename(part, target)
         return digest.hexdigest()
 
+    def aside(self) -> dict[Path, str]:
+        """Return the files in the quarantine folder, each with what is wrong with it in words; raises OSError."""
+        return {path: self._why_aside(path) for path in sorted(self.quarantine.iterdir())}
+
+    def _why_aside(self, path: Path) -> str:
+        try:
+            self.verify(path)
+        except SpoolError as error:
+            return error.detail
+        return "its label names another object"
+
     def set_aside(self, path: Path) -> None:
         """Move a file that proves nothing to the quarantine folder, which no code deletes from."""
         os.rename(path, self.quarantine / path.name)

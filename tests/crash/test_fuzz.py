@@ -19,11 +19,13 @@ from random import Random
 
 import pytest
 
+from gateway.arrive.commitment_scp import CommitmentScp
 from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreReceiver, StoreScp
 from gateway.config.schema import ListenerSettings, Settings
+from gateway.confirm.commitment_scu import report_service
 from gateway.dicom import association
-from gateway.dicom.command import Response
+from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ, Response
 from gateway.dicom.listener import Listener
 from gateway.dicom.pdu_stream import Patience
 from gateway.spool.spool import Spool
@@ -59,7 +61,13 @@ class Target:
         self.data_dir = data_dir
         self.spool = Spool(data_dir, 0, 100)
         settings = Settings()
-        door = StoreScp(ListenerSettings(), lambda: settings, self.spool, Reception(self.spool, MAX_OBJECT))
+        commitment = CommitmentScp(self.spool, lambda: settings)
+        beside = {
+            N_ACTION_RQ: commitment.service,
+            N_EVENT_REPORT_RQ: report_service(self.spool, lambda: settings),
+        }
+        reception = Reception(self.spool, MAX_OBJECT)
+        door = StoreScp(ListenerSettings(), lambda: settings, self.spool, reception, beside, commitment.errand)
         self.associations: list[threading.Thread] = []
         self.listener = Listener(
             "127.0.0.1", 0, door, self._spawn, max_pdu_bytes=16384, idle_timeout_s=PATIENCE.idle_s,

@@ -231,3 +231,38 @@ def test_a_report_that_the_scanner_refuses_is_told_again(make_box, make_scanner,
     scanner.status = 0x0000
     assert wait_until(lambda: not box.ask("status")["commitment"], 30), box.log()
     association.release()
+
+
+def test_central_what_was_confirmed_and_retired_is_committed(
+    make_box, make_archive, make_scanner, dimse, ct_files, wait_until
+):
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port), more="retention_days = 0\n" + table(answer="central")).start()
+    send(box, ct_files[:3])
+    assert wait_until(lambda: box.ask("status")["retired"] == 3)
+    header = pydicom.dcmread(ct_files[3], stop_before_pixels=True)
+    scanner = make_scanner(box)
+    association = scanner.open()
+    scanner.ask(association, [*ct_files[:3], (header.SOPClassUID, header.SOPInstanceUID)])
+    assert wait_until(lambda: scanner.reports, 10), box.log()
+    association.release()
+    assert uids(scanner.reports[0]) == expected(ct_files[:3])
+    assert uids(scanner.reports[0], "FailedSOPSequence") == expected(ct_files[3:4])
+
+
+def test_what_a_scanner_asks_about_and_did_not_send_makes_its_study_short(
+    make_box, make_archive, make_scanner, dimse, ct_files, wait_until
+):
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port), more="study_short_alarm_s = 0.5\n" + table(answer="central")).start()
+    send(box, ct_files[:2])
+    assert wait_until(box.delivered_all)
+    scanner = make_scanner(box)
+    association = scanner.open()
+    scanner.ask(association, ct_files[:3])
+    association.release()
+    assert wait_until(lambda: box.ask("status")["alarms"].get("study_short") == 1)
+    (row,) = box.ask("studies")
+    assert (row["expected"], row["received"], row["missing"]) == (3, 2, 1)
+    send(box, ct_files[2:3])
+    assert wait_until(lambda: not box.ask("status")["alarms"])

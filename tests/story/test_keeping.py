@@ -90,6 +90,10 @@ def test_what_waits_and_what_rots_can_be_carried_away_on_a_stick(make_box, dimse
     assert box.stop() == 0
     assert cli(box, "queue", "export", "--study", patient.StudyInstanceUID, "--to", box.folder / "off").returncode == 1
     assert len(list((box.folder / "off").glob("*.dcm"))) == 3
+    (box.folder / "data" / "quarantine" / "strange.dcm").write_bytes(b"no label at all")
+    assert "1 files that a start set aside" in cli(box, "queue", "list", "--quarantined").stdout
+    assert cli(box, "queue", "export", "--quarantined", "--to", third / "aside").returncode == 0
+    assert (third / "aside" / "strange.dcm").read_bytes() == b"no label at all"
 
 
 def test_rot_is_found_while_the_archive_is_away_and_never_sent(

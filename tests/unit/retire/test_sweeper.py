@@ -82,7 +82,17 @@ def test_what_was_released_in_1970_is_kept_for_its_days_from_when_the_clock_was_
         assert sweeper.sweep(POLICY, now) == expected
 
 
-def test_only_evidence_beyond_success_counts_as_proof(spool):
+@pytest.mark.parametrize(
+    ("evidence", "proven"),
+    [({"pacs": "storage commitment", "cloud": "query"}, True), ({"pacs": "storage commitment", "cloud": None}, False)],
+)
+def test_only_evidence_beyond_success_from_every_destination_counts_as_proof(spool, evidence, proven):
+    spool.use_router(lambda *_: dict.fromkeys(evidence, Way()))
     take(spool, 1)
-    deliver(spool)
-    assert [one.proven for one in spool.reader.released(9)] == [False]
+    for name, said in evidence.items():
+        (claim,) = spool.claim(name, Priority.NORMAL, 9, 300.0)
+        spool.record(claim, Verdict.accepted(), 0.0, suffices=said is None).outcome()
+        if said is not None:
+            seq = claim.held.seq
+            spool.change(lambda ledger, seq=seq, name=name, said=said: ledger.confirm([seq], name, said))
+    assert [one.proven for one in spool.reader.released(9)] == [proven]

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.model.instance import Door, Header, Origin, Priority
@@ -30,9 +30,9 @@ def take(spool: Spool, number: int, content: bytes = b"x") -> None:
     spool.take(part, Header(CT, identity[1], "1.2", "1.2", "CT"), Origin(Door.IMPORT), identity)
 
 
-def deliver(spool: Spool, destination: str, verdict: Verdict) -> None:
+def deliver(spool: Spool, destination: str, verdict: Verdict, *, suffices: bool = True) -> None:
     for claim in spool.claim(destination, Priority.NORMAL, 2, 300.0):
-        spool.record(claim, verdict, 0.0).outcome()
+        spool.record(claim, verdict, 0.0, suffices=suffices).outcome()
 
 
 def first_here(spool: Spool) -> list:
@@ -45,6 +45,11 @@ ACTS = {
     "take": lambda spool, number, name, verdict: take(spool, number),
     "other bytes": lambda spool, number, name, verdict: take(spool, number, b"y"),
     "deliver": lambda spool, number, name, verdict: deliver(spool, name, verdict),
+    "send": lambda spool, number, name, verdict: deliver(spool, name, verdict, suffices=False),
+    "confirm": lambda spool, number, name, verdict: spool.change(
+        lambda ledger: ledger.confirm([number], name, "query")
+    ),
+    "miss": lambda spool, number, name, verdict: spool.change(lambda ledger: ledger.miss([number], name, "", 0.0, 2)),
     "reroute": lambda spool, number, name, verdict: spool.change(lambda ledger: ledger.reroute(name, {"a", "b"}, 2)),
     "retire": lambda spool, number, name, verdict: spool.retire([one.held for one in spool.reader.released(1)]),
     "rot": lambda spool, number, name, verdict: [spool.quarantine(held, "rot") for held in first_here(spool)],
@@ -55,13 +60,19 @@ ACTS = {
 }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(sorted(ACTS)), numbers, names, verdicts), max_size=25))
-def test_whatever_happens_every_sum_holds(tmp_path_factory, acts):
-    spool = Spool(tmp_path_factory.mktemp("spool"), 0, 100, lambda *_: ROUTES[3])
+act = st.tuples(st.sampled_from(sorted(ACTS)), numbers, names, verdicts)
+TAKEN, TO_B = ("take", 1, "a", Verdict.accepted()), ("reroute", 1, "a", Verdict.accepted())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(ROUTES), st.lists(act, max_size=25))
+@example({"a": GROUP}, [TAKEN, TO_B])
+@example({"a": GROUP, "b": Way()}, [TAKEN, TO_B])
+def test_whatever_happens_every_sum_holds(tmp_path_factory, routes, acts):
+    spool = Spool(tmp_path_factory.mktemp("spool"), 0, 100, lambda *_: routes)
     try:
-        for act, *arguments in acts:
-            ACTS[act](spool, *arguments)
+        for name, *arguments in acts:
+            ACTS[name](spool, *arguments)
             assert faults(spool.reader.sums()) == faults(spool.reader.sums(counted=True)) == []
     finally:
         spool.close()

@@ -138,3 +138,16 @@ def test_what_is_in_quarantine_is_not_released_to_be_sent(spool):
     spool.quarantine(rotten, "rot")
     assert spool.change(lambda ledger: ledger.operate([1], None, DeliveryEvent.RELEASED_BY_OPERATOR)) == 0
     assert {row["state"] for row in spool.reader.deliveries(1)} == {"held"}
+
+
+def test_what_a_start_set_aside_goes_along_as_it_is(spool, tmp_path):
+    strange = spool.store.objects / "000000" / f"{'f' * 32}.dcm"
+    strange.write_bytes(b"no label at all")
+    spool.store.set_aside(strange)
+    prepare_folder(tmp_path / "out")
+    nothing = select(spool.reader, Selection(quarantined=True))
+    (line,) = export(spool.store, spool.reader, nothing, tmp_path / "out", aside=True)
+    assert (line["object_id"], line["custody"]) == ("f" * 32, "set_aside")
+    assert line["reason"] == "set aside at a start: the object has no readable label"
+    assert (tmp_path / "out" / line["file"]).read_bytes() == b"no label at all"
+    assert (spool.store.quarantine / strange.name).exists()
