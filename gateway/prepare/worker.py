@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from gateway.dicom.part10 import read_meta
-from gateway.model.errors import PrepareError
+from gateway.model.errors import PrepareError, SpoolError
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.pool import WorkerLost, WorkerPool
 from gateway.prepare.recipe import Rendition, target_syntax
@@ -72,7 +72,8 @@ class Renderer:
         return None if target is None else self.render_in(held, target, beat)
 
     def render_in(self, held: Held, target: str, beat: Callable[[], None] = _no_beat) -> Rendition:
-        """Make the instance in the Transfer Syntax `target`; raises PrepareError when that cannot be done exactly."""
+        """Make the instance in the Transfer Syntax `target`; raises PrepareError when that cannot be done exactly,
+        SpoolError when the disk does not let us."""
         path, source = self._path_of(held), held.instance.transfer_syntax_uid
         out = self._folder / f"{held.instance.object_id}.{uuid4().hex[:8]}"
         attempt = Attempt(held.instance.object_id, held.instance.sop_class_uid, source, target)
@@ -84,6 +85,10 @@ class Renderer:
                 offset = read_meta(file).dataset_offset
         except (OSError, ValueError) as error:
             raise unreadable(error) from error
+        try:
+            out.touch(mode=0o640)
+        except OSError as error:  # the instance has had no part in this
+            raise SpoolError(f"no rendition can be written: {error.strerror}") from error
         cpu_s = FLOOR_S + held.instance.length / SLOWEST_BYTES_PER_S
         try:
             sha256, length, seconds = self._pool.run(
@@ -94,11 +99,15 @@ class Renderer:
                 beat=beat,
             )
         except PrepareError:
-            self._clear(out)
+            self.clear(out)
+            self._strikes.refused(attempt)
+            raise
+        except SpoolError:  # a bomb must not fill the disk again and again, so the instance gets a strike all the same
+            self.clear(out)
             self._strikes.refused(attempt)
             raise
         except WorkerLost as lost:
-            self._clear(out)
+            self.clear(out)
             self._strikes.lost(attempt, time.monotonic())
             log.error("worker_lost object=%s reason=%r", held.instance.object_id, str(lost))
             raise PrepareError("the worker did not finish") from lost
@@ -109,10 +118,13 @@ class Renderer:
         return Rendition(out, target, sha256, length)
 
     @staticmethod
-    def _clear(out: Path) -> None:
-        """Remove what a worker left, also beside the rendition: one that was ended cleaned up nothing."""
+    def clear(out: Path) -> None:
+        """Remove a rendition, and what a worker left beside it: one that was ended cleaned up nothing."""
         for path in out.parent.glob(f"{out.name}*"):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass  # the next start removes it
 
     def close(self) -> None:
         """End the worker processes."""

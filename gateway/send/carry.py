@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from gateway.model.errors import PrepareError
+from gateway.model.errors import CustodyRot, PrepareError, SpoolError
 from gateway.model.transfer_syntax import LOSSY_METHODS
 from gateway.model.verdict import Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.prepare.worker import Renderer
 from gateway.send.courier import Body, Consignment, Courier
 from gateway.send.shaping import Shaper
+from gateway.spool.capacity import Room
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
@@ -98,9 +99,12 @@ class Carrier:
     def _carry_coded(self, courier: Courier, held: Held, target: str, beat: Callable[[], None]) -> Verdict | None:
         """Carry the instance in the Transfer Syntax `target`; None: the original is to go."""
         try:
+            self._check_room()
             self._prove(held, beat)
             rendition = self._renderer.render_in(held, target, beat)
-        except PrepareError as error:
+        except CustodyRot:
+            raise
+        except (PrepareError, SpoolError) as error:  # a disk without room for a rendition holds the original
             self._shaper.passed_on += 1
             log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self._name, error.detail)
             return None
@@ -115,6 +119,13 @@ class Carrier:
             verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
         return verdict
 
+    def _check_room(self) -> None:
+        """Raise SpoolError when there is no room for a rendition: the reserve is not for it, and that it fails is not
+        to be blamed on the instance."""
+        capacity = self._spool.capacity()
+        if capacity.room is Room.FULL:
+            raise SpoolError(f"no room for a rendition: {capacity.reason}")
+
     def _prove(self, held: Held, beat: Callable[[], None]) -> None:
         """Read the instance through: a rendition of rotten bytes would carry a good hash."""
         for _ in self._spool.body(held):
@@ -127,12 +138,13 @@ class Carrier:
                 courier, self._consignment(held, rendition.transfer_syntax_uid, rendition.length, body)
             )
         finally:
-            rendition.path.unlink(missing_ok=True)
+            self._renderer.clear(rendition.path)
 
     def _carry_rendition(self, courier: Courier, held: Held, refusal: Verdict, beat: Callable[[], None]) -> Verdict:
         """Try once more in a Transfer Syntax that the peer takes; the refusal stands when there is none."""
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
         try:
+            self._check_room()
             self._prove(held, beat)
             rendition = self._renderer.render(held, accepted, beat, allow_decompress=self._allow_decompress)
         except PrepareError as error:
