@@ -317,11 +317,16 @@ class Lane:
     def _give_back(self) -> None:
         """Put claims that nobody has begun back into the queue."""
         with self._lock:
-            seqs = [claim.held.seq for claim in self._ready]
+            claims = list(self._ready)
             self._ready.clear()
+        if not claims:
+            return
+        seqs = [claim.held.seq for claim in claims]
+        try:
+            self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
+        except SpoolError:  # the ledger says that they are ours: nobody else would ever get them
+            with self._lock:
+                self._ready.extendleft(reversed(claims))
+            return
+        with self._lock:
             self._in_hand.difference_update(seqs)
-        if seqs:
-            try:
-                self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
-            except SpoolError:
-                return  # the next start puts them back
