@@ -60,6 +60,7 @@ def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float)
             "free_bytes": capacity.free_bytes,
             "used_percent": round(capacity.used_percent, 1),
             "reason": capacity.reason,
+            "read_only": capacity.read_only,
         },
     }
 

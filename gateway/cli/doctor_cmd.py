@@ -84,7 +84,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         return
     good = capacity.room is Room.OPEN
     text = f"{data_dir}: {capacity.free_bytes / 1e9:.1f} GB free, {capacity.used_percent:.0f} % used"
-    fix = f"{_FREE_SPACE}; or lower reserve_bytes or raise high_water_percent"
+    more_room = f"{_FREE_SPACE}; or lower reserve_bytes or raise high_water_percent"
+    fix = _FIX[errno.EROFS] if capacity.read_only else more_room
     yield Finding("disk", good, text if good else f"{text}; {capacity.reason}", "" if good else fix)
     try:
         times = _flush_times(data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,8 @@ class Capacity:
     room: Room
     reason: str = ""
     """Why there is no room, in words; empty when there is."""
+    read_only: bool = False
+    """Nothing can be written, however much is free."""
 
     @property
     def used_percent(self) -> float:
@@ -71,6 +74,14 @@ class LedgerReserve:
     def lacking_bytes(self) -> int:
         """Return how much of it is not there."""
         return LEDGER_RESERVE_BYTES - sum(_size(file) for file in self._files)
+
+    def is_read_only(self) -> bool:
+        """Open a file for writing, and write nothing: that an ext4 gave up (errors=remount-ro), statvfs does not say."""
+        try:
+            os.close(os.open(self._files[0], os.O_WRONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.errno == errno.EROFS
+        return False
 
     def give_up(self) -> None:
         """Let the ledger have the space; never raises."""
@@ -119,9 +130,11 @@ def _free_bytes(folder: Path) -> int:
 
 def look(data_dir: Path, reserve_bytes: int, high_water_percent: float) -> Capacity:
     """Ask the file system; what the ledger's reserve lacks is not free. Raises OSError."""
-    stat = os.statvfs(data_dir)
+    stat, reserve = os.statvfs(data_dir), LedgerReserve(data_dir)
     total = stat.f_blocks * stat.f_frsize
-    free = stat.f_bavail * stat.f_frsize - LedgerReserve(data_dir).lacking_bytes()
+    free = stat.f_bavail * stat.f_frsize - reserve.lacking_bytes()
     inodes = stat.f_favail if stat.f_files else None
+    if stat.f_flag & os.ST_RDONLY or reserve.is_read_only():
+        return Capacity(total, max(0, free), inodes, Room.FULL, "the file system is read-only", read_only=True)
     room, reason = judge(total, free, inodes, reserve_bytes, high_water_percent)
     return Capacity(total, max(0, free), inodes, room, reason)

@@ -96,8 +96,9 @@ class Spool:
         """Raise Refused with 0xA700 when an object must not be started or go on."""
         if self.committer.fault:
             raise Refused(OUT_OF_RESOURCES, "ledger fault")
-        if self.capacity().room is Room.FULL:
-            raise Refused(OUT_OF_RESOURCES, "disk reserve reached")
+        capacity = self.capacity()
+        if capacity.room is Room.FULL:
+            raise Refused(OUT_OF_RESOURCES, capacity.reason)
 
     def new_part(self, identity: tuple[str, str, str]) -> Part:
         """Begin an object; raises Refused (0xA700) when there is no room or the disk fails."""
