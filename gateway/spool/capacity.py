@@ -76,7 +76,7 @@ class LedgerReserve:
         return LEDGER_RESERVE_BYTES - sum(_size(file) for file in self._files)
 
     def is_read_only(self) -> bool:
-        """Open a file for writing, and write nothing: that an ext4 gave up (errors=remount-ro), statvfs does not say."""
+        """Try to open for writing, and write nothing: statvfs does not say that an ext4 gave up (errors=remount-ro)."""
         try:
             os.close(os.open(self._files[0], os.O_WRONLY | os.O_CLOEXEC))
         except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -166,9 +167,10 @@ def site(tmp_path, make_archive, dimse, images):
 @contextmanager
 def failing(box, calls: str, error: str, *, when: str = "", paths=(), log: Path | None = None):
     """Have system calls of a running gateway fail; what it called goes to `log`, a file for each thread."""
+    into = ["-ff", "-o", str(log)] if log else ["-f", "-o", "/dev/null"]
     only = [word for path in paths for word in ("-P", str(path))]
     tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-y", "-s", "0", *(("-ff", "-o", str(log)) if log else ("-o", "/dev/null")), "-p", str(box.process.pid), *only,
+        ["strace", "-qq", "-y", "-s", "0", *into, "-p", str(box.process.pid), *only,
          "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}{when}"]
     )  # fmt: skip
     status = Path(f"/proc/{box.process.pid}/status")
@@ -448,9 +450,12 @@ def test_a_ledger_that_fails_stops_receiving_not_delivering(site, call):
         assert here.status()["ledger_fault"]
         assert time.monotonic() - began < 5.0
         assert rejection(here.box.port) == REJECTED_TRANSIENT_LOCAL_LIMIT
+        here.box.process.send_signal(signal.SIGHUP)
         here.fetches(3)
         assert "ALARM ledger" in here.cli("status").stdout
+        assert "reloaded" not in here.box.log()
     here.receives_again()
+    assert until(lambda: "reloaded" in here.box.log()), "a reload waits until it can be written down"
     assert until(here.box.delivered_all)
     here.has_touched_nothing()
     here.has_kept_its_word()
