@@ -173,7 +173,7 @@ class Gateway:
     def _reload_when_asked(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         while not stop.wait(0.2):
             beat()
-            if self._reload.is_set():
+            if self._reload.is_set() and not self.spool.committer.fault:  # to route anew is to write
                 self._reload.clear()
                 self.reload()
 

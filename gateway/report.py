@@ -70,6 +70,8 @@ def report(reader: LedgerReader, capacity: Capacity, study_short_alarm_s: float)
             "room": capacity.room.value,
             "free_bytes": capacity.free_bytes,
             "used_percent": round(capacity.used_percent, 1),
+            "reason": capacity.reason,
+            "read_only": capacity.read_only,
         },
     }
 

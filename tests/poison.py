@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import signal
 import time
@@ -53,3 +54,8 @@ def says_its_peak(*arguments: object) -> tuple[int, int]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     transcode(*arguments)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, before * 1024
+
+
+def fills_the_disk(*_: object) -> None:
+    """As an object does that inflates without end."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

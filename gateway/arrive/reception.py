@@ -63,7 +63,10 @@ class Arrival:
         except OSError as error:
             self.abandon()
             raise Refused(OUT_OF_RESOURCES, f"spool: {error.strerror}") from error
-        except (Refused, SpoolError):
+        except SpoolError as error:
+            self.abandon()
+            raise Refused(OUT_OF_RESOURCES, error.detail) from error
+        except Refused:
             self.abandon()
             raise
         if len(self._prefix) < PREFIX_BYTES:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 
@@ -24,6 +26,16 @@ OLDEST_PLAUSIBLE = 1_700_000_000
 HONEST_FLUSH_S = 0.00002
 """A flush faster than this has not met any device (a RAM disk, or a disk that lies)."""
 FLUSHES = 20
+_FREE_SPACE = "free space (or inodes) on this disk; receiving begins again by itself"
+_FIX = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: "raise the disk quota of the service's user, or free space",
+    errno.EROFS: "the kernel log says why this disk is read-only; check it (fsck), mount it for writing, start again",
+    errno.EIO: "the disk fails, see the kernel log; carry away what is here with `queue export`, and replace it",
+    errno.EACCES: "let the service's user own the data directory",
+    errno.EPERM: "let the service's user own the data directory",
+}
+"""What a person does about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +56,42 @@ def _clock() -> Finding:
     )
 
 
+def _disk_fault(name: str, text: str, error: OSError) -> Finding:
+    fix = _FIX.get(error.errno or 0, "the kernel log says what ails the disk")
+    return Finding(name, False, f"{text}: {error.strerror}", fix)
+
+
+def _flush_times(data_dir: Path) -> list[float]:
+    """Return how long each of a few flushes took, in seconds; raises OSError."""
+    times = []
+    with tempfile.TemporaryFile(dir=data_dir) as file:
+        for _ in range(FLUSHES):
+            file.write(os.urandom(4096))
+            file.flush()
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return times
+
+
 def _disk(settings: Settings) -> Iterator[Finding]:
     data_dir = settings.gateway.data_dir
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         capacity = look(data_dir, settings.spool.reserve_bytes, settings.spool.high_water_percent)
-        with tempfile.TemporaryFile(dir=data_dir) as file:
-            times = []
-            for _ in range(FLUSHES):
-                file.write(os.urandom(4096))
-                file.flush()
-                started = time.perf_counter()
-                os.fdatasync(file.fileno())
-                times.append(time.perf_counter() - started)
     except OSError as error:
-        yield Finding("disk", False, f"{data_dir}: {error.strerror}", "let the service's user own the data directory")
+        yield _disk_fault("disk", f"{data_dir}", error)
         return
     good = capacity.room is Room.OPEN
     text = f"{data_dir}: {capacity.free_bytes / 1e9:.1f} GB free, {capacity.used_percent:.0f} % used"
-    yield Finding("disk", good, text, "" if good else "free space, or lower reserve_bytes or raise high_water_percent")
+    more_room = f"{_FREE_SPACE}; or lower reserve_bytes or raise high_water_percent"
+    fix = _FIX[errno.EROFS] if capacity.read_only else more_room
+    yield Finding("disk", good, text if good else f"{text}; {capacity.reason}", "" if good else fix)
+    try:
+        times = _flush_times(data_dir)
+    except OSError as error:
+        yield _disk_fault("flush", "nothing can be written", error)
+        return
     middle = sorted(times)[FLUSHES // 2]
     honest = middle > HONEST_FLUSH_S
     yield Finding(

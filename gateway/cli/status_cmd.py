@@ -13,9 +13,17 @@ from gateway.cli.local import ask_or_look, ask_service, ledger_of, settings_of
 from gateway.cli.receipt_cmd import receipt
 from gateway.model.errors import NotRunning
 from gateway.report import MAX_STUDIES, report, study_rows
-from gateway.spool.capacity import look
+from gateway.spool.capacity import Room, look
 
 STATES = ("queued", "sending", "sent", "confirmed", "held")
+
+NO_ROOM = {
+    Room.TIGHT: "new associations are rejected",
+    Room.FULL: "nothing is received (0xA700)",
+}
+FREE_SPACE = "free space on the disk of data_dir; receiving begins again by itself"
+ASK_DOCTOR = "`dicom-gateway doctor` says what ails the disk"
+GOES_ON = "delivery goes on, nothing accepted is dropped"
 
 HELP = {
     "study_short": " studies, see `status studies --short`",
@@ -155,6 +163,9 @@ def _print(answer: dict[str, Any]) -> None:
     )
     disk = answer["disk"]
     click.echo(f"disk {disk['used_percent']} % used, {disk['free_bytes'] / 1e9:.1f} GB free, room {disk['room']}")
+    if disk["reason"]:
+        fix = ASK_DOCTOR if disk["read_only"] else FREE_SPACE
+        click.echo(f"ALARM disk: {disk['reason']}; {NO_ROOM[disk['room']]}, {GOES_ON}\n    fix: {fix}")
     click.echo(_scrub_line(answer["scrub"]))
     rows = []
     for name, row in sorted(answer["destinations"].items()):
@@ -177,7 +188,7 @@ def _print(answer: dict[str, Any]) -> None:
     for name, count in answer["alarms"].items():
         click.echo(f"ALARM {name}: {count}{HELP.get(name, '')}")
     if answer.get("ledger_fault"):
-        click.echo(f"ALARM ledger: {answer['ledger_fault']}")
+        click.echo(f"ALARM ledger: {answer['ledger_fault']}; {NO_ROOM[Room.FULL]}, {GOES_ON}\n    fix: {ASK_DOCTOR}")
     if not answer["sums_agree"]:
         wrong = [name for name, row in sorted(answer["destinations"].items()) if not row.get("sums_agree", True)]
         where = f"; deliveries to {', '.join(wrong)}" if wrong else ""

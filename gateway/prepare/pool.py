@@ -6,6 +6,7 @@ and answers are unpickled, by which a worker that hostile pixels have taken over
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from gateway.model.errors import PrepareError, PrepareLater
+from gateway.model.errors import PrepareError, PrepareLater, SpoolError
 from gateway.prepare.confine import allow_cpu, confine
 
 log = logging.getLogger("gateway.prepare")
@@ -25,6 +26,8 @@ START_S = 60.0
 """A worker that has not confined itself by then will not."""
 BEAT_S = 1.0
 MAX_ANSWER_BYTES = 64 * 1024
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""What says something about our disk, and of the instance at most that it needs much room."""
 
 
 class WorkerLost(Exception):
@@ -32,7 +35,7 @@ class WorkerLost(Exception):
 
 
 def _serve(pieces: Connection, answers: Connection) -> None:
-    """The life of a worker. Anything but PrepareError ends it."""
+    """The life of a worker. Anything but PrepareError and DISK_FAULTS ends it."""
     unconfined = confine(frozenset((pieces.fileno(), answers.fileno())))
     _answer(answers, {"unconfined": unconfined})
     while True:
@@ -45,6 +48,10 @@ def _serve(pieces: Connection, answers: Connection) -> None:
             _answer(answers, {"made": work(*arguments)})
         except PrepareError as error:
             _answer(answers, {"refused": error.detail, "later": isinstance(error, PrepareLater)})
+        except OSError as error:
+            if error.errno not in DISK_FAULTS:
+                raise
+            _answer(answers, {"unable": str(error.strerror)})
 
 
 def _answer(answers: Connection, answer: dict[str, Any]) -> None:
@@ -127,7 +134,8 @@ class WorkerPool:
         deadline_s: float,
         beat: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Have a worker call `work`, and return its answer, which has been through JSON; raises PrepareError.
+        """Have a worker call `work`, and return its answer, which has been through JSON; raises PrepareError, or
+        SpoolError when it is the disk that does not let the worker do it.
 
         The worker may use `cpu_s` of processor time and must answer in `deadline_s`, else WorkerLost; then as when it
         dies, only this piece of work has failed. `beat` is called every second while waiting.
@@ -146,6 +154,8 @@ class WorkerPool:
             self._places.release()
         if "made" in answer:
             return answer["made"]
+        if "unable" in answer:
+            raise SpoolError(f"no rendition can be written: {answer['unable']}")
         raise (PrepareLater if answer.get("later") else PrepareError)(str(answer.get("refused", "")))
 
     def _borrow(self, beat: Callable[[], None]) -> _Worker:

@@ -21,6 +21,7 @@ from gateway.dicom.part10 import ITEM, ITEM_END, MAX_DEPTH, SEQUENCE_END, UNDEFI
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, is_big_endian, is_implicit
 from gateway.prepare.deflate import inflate
+from gateway.prepare.pool import DISK_FAULTS
 
 BLOCK_BYTES = 1 << 20
 PIXEL_REPRESENTATION = 0x00280103
@@ -161,7 +162,8 @@ class _Reencoder:
 
 
 def reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
-    """Write the data set at `offset` of `path` to `out`; return (SHA-256, bytes). Raises PrepareError."""
+    """Write the data set at `offset` of `path` to `out`; return (SHA-256, bytes). Raises PrepareError, and OSError
+    for one of DISK_FAULTS."""
     inflated = out.with_name(f"{out.name}.inflated")
     try:
         with open(path, "rb") as source, open(out, "wb") as target:
@@ -184,6 +186,8 @@ def reencode(path: Path, offset: int, source_syntax: str, target_syntax: str, ou
                 if stream is not source:
                     stream.close()
     except (OSError, zlib.error, struct.error) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            raise
         raise PrepareError(f"re-encoding failed: {error}") from error
     finally:
         inflated.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from gateway.prepare.codecs import CODECS, Codec, PixelFacts, to_pixels
 from gateway.prepare.decode import decode
 from gateway.prepare.deflate import deflate
 from gateway.prepare.pixels import PIXEL_TABLES, PLANAR_CONFIGURATION, find_pixels, why_not_exact
+from gateway.prepare.pool import DISK_FAULTS
 from gateway.prepare.reencode import BLOCK_BYTES, reencode
 from gateway.prepare.splice import copy_head, copy_range, element_of
 
@@ -28,7 +29,8 @@ MAX_OFFSET = 0xFFFFFFFF
 def transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, out: Path) -> tuple[str, int]:
     """Write the data set at `offset` of `path` to `out` in another Transfer Syntax; return (SHA-256, bytes).
 
-    Raises PrepareError when that cannot be done exactly; from a lossy syntax: as every decoder would.
+    Raises PrepareError when that cannot be done exactly, and OSError for one of DISK_FAULTS; from a lossy syntax: as
+    every decoder would.
     """
     plain = out.with_name(f"{out.name}.plain")  # not with_suffix: another worker may render the same object
     try:
@@ -55,6 +57,8 @@ def transcode(path: Path, offset: int, source_syntax: str, target_syntax: str, o
                 _encode(source, target_syntax, target)
         return _digest(out)
     except (OSError, struct.error, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            raise
         raise PrepareError(f"transcoding failed: {error}") from error
     finally:
         plain.unlink(missing_ok=True)

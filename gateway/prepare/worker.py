@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from gateway.config.schema import Settings
 from gateway.dicom.part10 import read_meta
-from gateway.model.errors import PrepareError, PrepareLater
+from gateway.model.errors import PrepareError, PrepareLater, SpoolError
 from gateway.prepare.choice import FIRST_GUESS, CodecRate
 from gateway.prepare.pool import WorkerLost, WorkerPool
 from gateway.prepare.recipe import Occasion, Rendition, Stage, occasion_of, stages_of, target_syntax
@@ -120,7 +120,7 @@ class Renderer:
         self, held: Held, target: str, beat: Callable[[], None] = _no_beat, made: Rendition | None = None
     ) -> Rendition:
         """Make the instance, or what its recipe made of it, in the Transfer Syntax `target`; raises PrepareError when
-        that cannot be done exactly."""
+        that cannot be done exactly, SpoolError when the disk does not let us."""
         instance, out = held.instance, self._out(held)
         source = made.transfer_syntax_uid if made else instance.transfer_syntax_uid
         before = made.length if made else instance.length
@@ -156,20 +156,30 @@ class Renderer:
         work: Callable[..., Any],
         *arguments: Any,
     ) -> Any:
-        """Have a worker do it, unless it has cost too many; nothing of `out` is left when it fails."""
+        """Have a worker do it, unless it has cost too many; nothing of `out` is left when it fails.
+
+        Raises PrepareError, SpoolError when the disk does not let us.
+        """
         why_not = self._strikes.why_not(attempt, time.monotonic())
         if why_not is not None:
             raise PrepareError(why_not)
         cpu_s = FLOOR_S + length / SLOWEST_BYTES_PER_S
         try:
+            out.touch(mode=0o640)
+        except OSError as error:  # the instance has had no part in this
+            raise SpoolError(f"no rendition can be written: {error.strerror}") from error
+        try:
             answer = self._pool.run(work, *arguments, cpu_s=cpu_s, deadline_s=DEADLINE_FACTOR * cpu_s, beat=beat)
-        except PrepareError:
-            self._clear(out)
+        except (
+            PrepareError,
+            SpoolError,
+        ):  # a bomb, too, must not fill the disk again and again
+            self.clear(out)
             if attempt.target != RECIPE:  # what a recipe could not do it may do when it has been mended
                 self._strikes.refused(attempt)
             raise
         except WorkerLost as lost:
-            self._clear(out)
+            self.clear(out)
             self._strikes.lost(attempt, time.monotonic())
             log.error("worker_lost object=%s reason=%r", attempt.object_id, str(lost))
             raise PrepareLater("the worker did not finish") from lost
@@ -177,10 +187,13 @@ class Renderer:
         return answer
 
     @staticmethod
-    def _clear(out: Path) -> None:
-        """Remove what a worker left, also beside the rendition: one that was ended cleaned up nothing."""
+    def clear(out: Path) -> None:
+        """Remove a rendition, and what a worker left beside it: one that was ended cleaned up nothing."""
         for path in out.parent.glob(f"{out.name}*"):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass  # the next start removes it
 
     def close(self) -> None:
         """End the worker processes."""

@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.model.errors import PrepareError, PrepareLater
+from gateway.model.errors import CustodyRot, PrepareError, PrepareLater, SpoolError
 from gateway.model.transfer_syntax import LOSSY_METHODS
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.prepare.worker import Renderer
 from gateway.send.courier import Body, Consignment, Courier
 from gateway.send.shaping import Shaper
+from gateway.spool.capacity import Room
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
@@ -80,6 +81,7 @@ class Carrier:
         )
         if not claim.recipe:
             return original
+        self._check_room()
         self._prove(original, beat)
         return self._cargo_of(self._renderer.apply(held, claim.recipe, beat))
 
@@ -93,10 +95,9 @@ class Carrier:
             made,
         )
 
-    @staticmethod
-    def _discard(cargo: Cargo) -> None:
+    def _discard(self, cargo: Cargo) -> None:
         if cargo.made is not None:
-            cargo.made.path.unlink(missing_ok=True)
+            self._renderer.clear(cargo.made.path)
 
     def _carry_cargo(
         self, courier: Courier, held: Held, cargo: Cargo, offers: Sequence[tuple[str, str]], beat: Callable[[], None]
@@ -154,9 +155,12 @@ class Carrier:
     ) -> Verdict | None:
         """Carry it in the Transfer Syntax `target`; None: it is to go in its own."""
         try:
+            self._check_room()
             self._prove(cargo, beat)
             rendition = self._renderer.render_in(held, target, beat, cargo.made)
-        except PrepareError as error:
+        except CustodyRot:
+            raise
+        except (PrepareError, SpoolError) as error:  # a disk without room for a rendition holds what is to go
             self._shaper.passed_on += 1
             log.info("passed_on object=%s dest=%s reason=%r", held.instance.object_id, self._name, error.detail)
             return None
@@ -170,6 +174,13 @@ class Carrier:
             share = 100 * rendition.length / cargo.length
             verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
         return verdict
+
+    def _check_room(self) -> None:
+        """Raise SpoolError when there is no room for a rendition: the reserve is not for it, and that it fails is not
+        to be blamed on the instance."""
+        capacity = self._spool.capacity()
+        if capacity.room is Room.FULL:
+            raise SpoolError(f"no room for a rendition: {capacity.reason}")
 
     @staticmethod
     def _prove(cargo: Cargo, beat: Callable[[], None]) -> None:
@@ -191,6 +202,7 @@ class Carrier:
         accepted = courier.accepts(held.instance.sop_class_uid) or frozenset()
         allowed = self._allow_decompress
         try:
+            self._check_room()
             self._prove(cargo, beat)
             rendition = self._renderer.render(held, accepted, beat, allow_decompress=allowed, made=cargo.made)
         except PrepareError as error:

@@ -390,9 +390,7 @@ class Lane:
             return
         try:
             self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
-        except (
-            SpoolError
-        ):  # they stay claimed, and go when they may; at the end of the lane the next start puts them back
+        except SpoolError:  # the ledger says that they are ours: they stay, and go when they may
             with self._lock:
                 self._in_hand.update(seqs)
                 for claim in reversed(claims):

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from gateway.model.errors import GatewayError, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
+from gateway.spool.capacity import LedgerReserve
 from gateway.spool.ledger import Ledger
 from gateway.spool.rows import Held, Receipt
 from gateway.spool.store import Part, Store
@@ -72,9 +73,10 @@ class _Change(Wish[T]):
 class Committer:
     """The one writer of the ledger."""
 
-    def __init__(self, store: Store, ledger: Ledger) -> None:
+    def __init__(self, store: Store, ledger: Ledger, reserve: LedgerReserve) -> None:
         self._store = store
         self._ledger = ledger
+        self._reserve = reserve
         self._queue: deque[_Acceptance | _Change[object]] = deque()
         self._wake = threading.Condition()
         self._leading = threading.Lock()
@@ -134,6 +136,8 @@ class Committer:
         """Commit what nobody waits for, and probe a faulty ledger; raises SpoolError when it stays faulty."""
         while True:
             beat()
+            if not self.fault:
+                self._reserve.take_back()
             with self._wake:
                 if not self._queue and not stop.is_set():
                     self._wake.wait(PAUSE_S)
@@ -183,9 +187,10 @@ class Committer:
 
     def _committed(self) -> None:
         if self.fault:
+            self._ledger.checkpoint()  # that may be what failed
+            self.on_recovery()
             log.warning("ledger_recovered")
             self.fault = ""
-            self.on_recovery()
         self._commits += 1
         if self._commits % CHECKPOINT_COMMITS == 0:
             self._ledger.checkpoint()
@@ -195,6 +200,7 @@ class Committer:
             self._fault_since = time.monotonic()
             log.error("ledger_failed reason=%s", error.detail)
         self.fault = error.detail
+        self._reserve.give_up()  # whatever the reason: the next probe, in a second, shall not fail for want of space
 
     def _apply(self, wish: _Change[object]) -> None:
         try:

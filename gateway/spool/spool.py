@@ -15,7 +15,7 @@ from gateway.dicom.services import OUT_OF_RESOURCES
 from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Header, Origin, Priority, SOPInstance
 from gateway.model.verdict import Verdict
-from gateway.spool.capacity import Capacity, Room, look
+from gateway.spool.capacity import Capacity, LedgerReserve, Room, look
 from gateway.spool.committer import Committer, Wish
 from gateway.spool.ledger import Ledger
 from gateway.spool.ledger_reader import LedgerReader
@@ -42,10 +42,13 @@ class Spool:
             self._lock = self._take_lock(data_dir / "lock")
         except OSError as error:
             raise SpoolError(f"data directory {data_dir} cannot be used: {error.strerror}") from error
+        reserve = LedgerReserve(data_dir)
+        if self.capacity().room is Room.FULL:
+            reserve.give_up()  # opening the ledger makes files, and recovery writes
         self._ledger = Ledger(data_dir / LEDGER_NAME)
         self.reader = LedgerReader(data_dir / LEDGER_NAME)
         self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
-        self.committer = Committer(self.store, self._ledger)
+        self.committer = Committer(self.store, self._ledger, reserve)
         self.committer.on_recovery = self._adopt_after_fault
         self.work = threading.Condition()
         """Notified when there may be something new to send; only a hint, the ledger is the truth."""
@@ -79,7 +82,10 @@ class Spool:
         self.hint()
 
     def _adopt_after_fault(self) -> None:
-        adopt_orphans(self.store, self._ledger, self.reader, self._router)
+        try:
+            adopt_orphans(self.store, self._ledger, self.reader, self._router)
+        except OSError as error:
+            raise SpoolError(f"what was placed during the fault cannot be looked at: {error.strerror}") from error
 
     def capacity(self) -> Capacity:
         """Look at the disk; raises SpoolError."""
@@ -92,8 +98,9 @@ class Spool:
         """Raise Refused with 0xA700 when an object must not be started or go on."""
         if self.committer.fault:
             raise Refused(OUT_OF_RESOURCES, "ledger fault")
-        if self.capacity().room is Room.FULL:
-            raise Refused(OUT_OF_RESOURCES, "disk reserve reached")
+        capacity = self.capacity()
+        if capacity.room is Room.FULL:
+            raise Refused(OUT_OF_RESOURCES, capacity.reason)
 
     def new_part(self, identity: tuple[str, str, str]) -> Part:
         """Begin an object; raises Refused (0xA700) when there is no room or the disk fails."""

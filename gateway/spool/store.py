@@ -225,7 +225,10 @@ class Store:
         while self._prepared:
             path, fd = self._prepared.pop()
             os.close(fd)
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass  # its name may not be durable, so nothing may be written to it; recovery removes it
 
     def place(self, part: Part, shelf: Path) -> None:
         """Give a sealed part its final name on `shelf`. Not flushed: the part's own name is durable, its bytes prove

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.config.schema import Settings
 from gateway.dicom.part10 import meta_bytes
-from gateway.model.errors import PrepareError, PrepareLater
+from gateway.model.errors import PrepareError, PrepareLater, SpoolError
 from gateway.model.instance import Door, Header, Origin, SOPInstance
 from gateway.model.lifecycle import Custody
 from gateway.model.transfer_syntax import (
@@ -281,3 +281,21 @@ def test_a_worker_holds_a_frame_and_never_the_object(tmp_path, frames, target):
     pool.close()
     (tmp_path / "back").unlink()
     assert max(there, back) - before < 64 << 20, (there, back, before)
+
+
+def test_a_disk_without_room_is_not_the_instances_fault_but_a_bomb_is_stopped(renderer, monkeypatch):
+    monkeypatch.setattr(worker, "_transcode", poison.fills_the_disk)
+    for _ in range(LIMIT):
+        with pytest.raises(SpoolError, match="No space left"):
+            renderer.render_in(held("one"), JPEG_LS_LOSSLESS)
+    with pytest.raises(PrepareError, match="failed 3 times"):
+        renderer.render_in(held("one"), JPEG_LS_LOSSLESS)
+    assert renderer.workers_lost == 0
+
+
+def test_where_nothing_can_be_written_the_instance_gets_no_strike(renderer, monkeypatch):
+    folder = renderer._folder
+    monkeypatch.setattr(renderer, "_folder", folder / "nowhere")
+    for _ in range(LIMIT + 1):
+        with pytest.raises(SpoolError, match="no rendition can be written"):
+            renderer.render_in(held("one"), JPEG_LS_LOSSLESS)

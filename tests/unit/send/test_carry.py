@@ -15,6 +15,7 @@ from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.prepare.recipe import Rendition
 from gateway.send.carry import Carrier
 from gateway.send.shaping import Shaper
+from gateway.spool.capacity import Room
 from gateway.spool.rows import Claim, Held
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -26,6 +27,7 @@ class Spool:
 
     def __init__(self) -> None:
         self.store = SimpleNamespace(derived_body=lambda path, sha256: iter([path.read_bytes()]))
+        self.capacity = lambda: SimpleNamespace(room=Room.OPEN)
 
     def body(self, held):
         return iter([ORIGINAL])
@@ -53,6 +55,10 @@ class Kitchen:
             raise PrepareError("not coded")
         uids = (made.sop_instance_uid, made.study_instance_uid) if made else ("1.1", "1.2")
         return self._made(target, CODED, *uids)
+
+    @staticmethod
+    def clear(path):
+        path.unlink(missing_ok=True)
 
     def render(self, held, accepted, beat, *, allow_decompress, made):
         return self.render_in(held, next(iter(accepted)), beat, made) if accepted else None

@@ -97,10 +97,12 @@ def test_who_may_send(calling, called, address, room, expected):
 
 
 def test_the_reserve_wins_over_the_water_mark():
-    assert judge_room(1000, 500, None, 100, 90) is Room.OPEN
-    assert judge_room(1000, 99, None, 50, 90) is Room.TIGHT
-    assert judge_room(1000, 49, None, 50, 90) is Room.FULL
-    assert judge_room(1000, 900, 3, 50, 90) is Room.FULL
+    assert judge_room(1000, 500, None, 100, 90) == (Room.OPEN, "")
+    assert judge_room(1000, 99, None, 50, 90) == (Room.TIGHT, "90.1 % are used, more than 90 %")
+    assert judge_room(1000, 49, None, 50, 90) == (Room.FULL, "49 bytes are free, 50 are kept in reserve")
+    assert judge_room(1000, 900, 3, 50, 90) == (Room.FULL, "3 inodes are free, 64 are kept in reserve")
+    assert judge_room(1000, 0, None, 0, 100)[0] is Room.FULL
+    assert judge_room(1000, 1, None, 0, 100)[0] is Room.OPEN
 
 
 def test_nothing_leaves_quarantine_and_nothing_is_retired_before_release():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 
 import pytest
 
-from gateway.model.errors import SpoolError
+from gateway.model.errors import Refused, SpoolError
 from gateway.model.instance import Door, Header, Origin, Priority
+from gateway.spool import committer
 from gateway.spool.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -77,4 +79,46 @@ def test_nothing_is_taken_after_the_end_and_the_end_waits_for_a_commit_under_way
     assert results == [7]
     with pytest.raises(SpoolError, match="closing"):
         spool.committer.change(lambda ledger: 1)
+    spool.close()
+
+
+def test_a_fault_ends_only_when_the_ledger_works_and_what_was_placed_has_been_looked_at(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, 0, 100)
+
+    def broken(*_: object) -> None:
+        raise SpoolError("the ledger failed")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(spool._ledger, "checkpoint", broken)
+        fault.setattr(committer, "CHECKPOINT_COMMITS", 1)
+        take(spool, 1)  # that it is durable was settled before the checkpoint
+        assert spool.committer.fault
+        with pytest.raises(Refused, match="ledger fault"):
+            take(spool, 2)
+        spool.committer._commit([])
+        assert spool.committer.fault, "the checkpoint fails still"
+    with monkeypatch.context() as fault:
+        fault.setattr("gateway.spool.recovery._files", lambda _: _raise())
+        spool.committer._commit([])
+        assert "cannot be looked at" in spool.committer.fault
+    spool.committer._commit([])
+    assert spool.committer.fault == ""
+    take(spool, 2)
+    spool.close()
+
+
+def _raise() -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_parts_that_can_neither_be_made_durable_nor_removed_are_not_written_to(tmp_path, monkeypatch):
+    spool = Spool(tmp_path, 0, 100)
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.spool.store.fsync_directory", lambda _: _raise())
+        broken.setattr("gateway.spool.store.Path.unlink", lambda *_, **__: _raise())
+        with pytest.raises(Refused, match="Read-only"):
+            take(spool, 1)
+    left = {path.stem for path in (tmp_path / "parts").iterdir()}
+    _, receipt = take(spool, 1)
+    assert left and receipt.object_id not in left
     spool.close()
