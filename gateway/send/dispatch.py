@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
@@ -149,6 +150,7 @@ class Lane:
             return  # the committer has said so; delivery goes on when the ledger can be asked again
         finally:
             self._refilling.release()
+        self._settle(wait=False)  # what was written down before it was claimed again is no longer in anybody's hand
         with self._lock:
             fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
             self._in_hand.update(claim.held.seq for claim in fresh)
@@ -272,29 +274,29 @@ class Lane:
     def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
         """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
         once more after a crash, which is harmless."""
-        try:
-            wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
-        except SpoolError:
-            with self._lock:
+        with self._lock:  # whoever claims it again must find it among those that are being written down
+            try:
+                wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
+            except SpoolError:
                 self._unrecorded.append((claim, verdict, delay_s))
-            return
-        with self._lock:
+                return
             self._recording.append((wish, claim, verdict, delay_s))
 
     def _settle(self, *, wait: bool) -> None:
         """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
+        for wish, *_ in list(self._recording) if wait else ():
+            with suppress(SpoolError):  # it waits still, and is settled another time
+                wish.lead(wish)
         with self._lock:
-            taken = [entry for entry in self._recording if wait or entry[0].done]
+            taken = [entry for entry in self._recording if entry[0].done]
             self._recording = [entry for entry in self._recording if entry not in taken]
-        for wish, claim, verdict, delay_s in taken:
-            try:
-                wish.outcome()
-            except SpoolError:
-                with self._lock:
+            for wish, claim, verdict, delay_s in taken:
+                try:
+                    wish.outcome()
+                except SpoolError:
                     self._unrecorded.append((claim, verdict, delay_s))
-                continue
-            with self._lock:
-                self._in_hand.discard(claim.held.seq)
+                else:
+                    self._in_hand.discard(claim.held.seq)
 
     def _record_late(self) -> None:
         self._settle(wait=len(self._recording) > MAX_RECORDING)
@@ -317,11 +319,14 @@ class Lane:
     def _give_back(self) -> None:
         """Put claims that nobody has begun back into the queue."""
         with self._lock:
-            seqs = [claim.held.seq for claim in self._ready]
+            claims = list(self._ready)
+            seqs = [claim.held.seq for claim in claims]
             self._ready.clear()
             self._in_hand.difference_update(seqs)
         if seqs:
             try:
                 self._spool.change(lambda ledger: ledger.operate(seqs, self.name, DeliveryEvent.RESTARTED))
-            except SpoolError:
-                return  # the next start puts them back
+            except SpoolError:  # they are ours still, and nobody else could claim them
+                with self._lock:
+                    self._ready.extend(claims)
+                    self._in_hand.update(seqs)
