@@ -136,9 +136,9 @@ def _words(error: urllib3.exceptions.HTTPError) -> str:
     """Say what broke, without the addresses and objects that urllib3 puts into its texts."""
     names = {
         urllib3.exceptions.SSLError: "TLS failed: the service's certificate is not trusted, or ours is refused",
-        urllib3.exceptions.ConnectTimeoutError: "cannot connect in time",
         urllib3.exceptions.NameResolutionError: "the host name is not known",
         urllib3.exceptions.NewConnectionError: "cannot connect",
+        urllib3.exceptions.ConnectTimeoutError: "cannot connect in time",  # the two above are kinds of it
         urllib3.exceptions.ReadTimeoutError: "the service did not answer in time",
         urllib3.exceptions.ProtocolError: "the connection broke",
     }
