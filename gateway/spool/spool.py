@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,9 +43,14 @@ class Spool:
             self._lock = self._take_lock(data_dir / "lock")
         except OSError as error:
             raise SpoolError(f"data directory {data_dir} cannot be used: {error.strerror}") from error
-        self._ledger = Ledger(data_dir / LEDGER_NAME)
-        self.reader = LedgerReader(data_dir / LEDGER_NAME)
-        self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
+            self._ledger = Ledger(data_dir / LEDGER_NAME)
+            undo.callback(self._ledger.close)
+            self.reader = LedgerReader(data_dir / LEDGER_NAME)
+            undo.callback(self.reader.close)
+            self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
+            undo.pop_all()
         self.committer = Committer(self.store, self._ledger)
         self.committer.on_recovery = self._adopt_after_fault
         self.work = threading.Condition()
