@@ -93,15 +93,16 @@ class Scanner:
 class Fleet:
     """Scanners that send at the same time until they are told to stop."""
 
-    def __init__(self, seed: int, count: int, port: int, batch: int = 6) -> None:
+    def __init__(self, seed: int, count: int, port: int, batch: int = 6, pause_s: float = 0.0) -> None:
         self.scanners = [Scanner(seed, f"CT{number}") for number in range(count)]
+        self._pause_s = pause_s
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(one, port, batch)) for one in self.scanners]
 
     def _run(self, scanner: Scanner, port: int, batch: int) -> None:
         while not self._over.is_set():
-            if scanner.send(port, batch) == 0:
-                time.sleep(0.05)
+            told = scanner.send(port, batch)
+            time.sleep(self._pause_s if told else 0.05)
 
     def __enter__(self) -> Fleet:
         for thread in self._threads:

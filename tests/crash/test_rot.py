@@ -132,7 +132,10 @@ def damaged_ledger(template: Path, data: Path, luck: random.Random, promised: se
         for one in map(wire.read_custody, (data / "quarantine").rglob("*.dcm"))
     }
     assert promised <= there, f"{len(promised - there)} objects are gone after a flip in {name}"
-    if outcome in ("refused by the ledger", "broke a room"):  # what the hint says: move the ledger away, and every object is adopted
+    if outcome in (
+        "refused by the ledger",
+        "broke a room",
+    ):  # what the hint says: move the ledger away, and every object is adopted
         for path in data.glob("ledger.db*"):
             path.unlink()
         spool = Spool(data, 0, 100, life.router)
