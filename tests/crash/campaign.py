@@ -1,6 +1,9 @@
 """What the rows of the campaign share: scanners that write down what they were told, the look from outside, the report.
 
-CAMPAIGN_SEED repeats a run. A failure keeps spool and logs below CAMPAIGN_KEEP (default: the temporary folder).
+A failure keeps spool and logs below CAMPAIGN_KEEP (default: the temporary folder), names the folder, and prints the
+CAMPAIGN_SEED that repeats it. How long the long rows are: SOAK (seconds), CAMPAIGN_SECONDS (lines, destinations),
+CAMPAIGN_KILLS, CAMPAIGN_CUTS, CAMPAIGN_FLIPS, CAMPAIGN_JUMPS, CAMPAIGN_STEPS_BYTES, CAMPAIGN_MEGABYTES,
+CAMPAIGN_QUEUED, CAMPAIGN_ROWS.
 """
 
 from __future__ import annotations
@@ -175,16 +178,20 @@ def kept_on_failure(folder: Path, row: str, seed: int) -> Iterator[None]:
         raise
 
 
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
+
+
 def program() -> str:
-    """Version and commit of what is tested."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    return f"{__version__} {commit.stdout.strip()}".strip()
+    """Version and commit of what is tested; a plus sign when it was changed since."""
+    changed = "+" if git("status", "--porcelain", "gateway") else ""
+    return f"{__version__} {git('rev-parse', '--short', 'HEAD')}{changed}".strip()
 
 
 def done_already(row: str) -> bool:
     """True when this program has passed this row: `make test-long` goes on where it was interrupted."""
     lines = REPORT.read_text().splitlines() if REPORT.exists() else []
-    return any(f"| {program()} | {row} |" in line for line in lines)
+    return not program().endswith("+") and any(f"| {program()} | {row} |" in line for line in lines)
 
 
 def report(row: str, **counts: int | float | str) -> None:

@@ -94,5 +94,5 @@ def test_a_clock_that_goes_back_an_hour_each_minute(make_box, tmp_path, wait_unt
         pytest.skip("this program has passed it already")
     jumps = count_of("JUMPS", 20)
     with kept_on_failure(tmp_path, "clock-long", seed_of(row)):
-        acknowledged = goes_back(make_box, wait_until, tmp_path, seed_of(row), jumps, count_of("SECONDS", 60))
+        acknowledged = goes_back(make_box, wait_until, tmp_path, seed_of(row), jumps, count_of("JUMP_SECONDS", 60))
     report(row, jumps=jumps, acknowledged=acknowledged)

@@ -47,6 +47,17 @@ def test_the_diagram_in_the_architecture_is_the_tables():
     assert diagram() in (rules.ROOT / "ARCHITECTURE.md").read_text()
 
 
+def test_every_test_that_the_architecture_names_is_there():
+    named = set(re.findall(r"`(test_\w+)`", (rules.ROOT / "ARCHITECTURE.md").read_text()))
+    there = {
+        name
+        for path in (rules.ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert named
+    assert named <= there, named - there
+
+
 def test_every_setting_is_documented():
     tables = [t for t in vars(schema).values() if isinstance(t, type) and issubclass(t, BaseModel)]
     bare = [
