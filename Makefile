@@ -12,6 +12,9 @@ demo: $(STAMP)
 test: $(STAMP) peers lint
 	$(BIN)/pytest -n 2 -m "not long"
 
+# Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
+# interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
+test-long: export SOAK ?= 600
 test-long: $(STAMP) peers
 	$(BIN)/pytest -m long
 

@@ -63,7 +63,7 @@ class Box:
         )
         self.process: subprocess.Popen | None = None
 
-    def start(self, *prefix: str, env: dict | None = None) -> Box:
+    def start(self, *prefix: str, env: dict | None = None, patience_s: float = 30.0) -> Box:
         with open(self.folder / "gateway.log", "ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "gateway", "--config", str(self.config), "run"],
@@ -71,7 +71,7 @@ class Box:
                 stderr=log,
                 env={**os.environ, **(env or {})},
             )
-        assert until(self._up), self.log()
+        assert until(self._up, patience_s), self.log()
         return self
 
     def _up(self):

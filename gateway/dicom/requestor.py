@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from gateway.dicom.command import (
     C_ECHO_RQ,
@@ -47,6 +48,8 @@ MAX_ANSWER_BYTES = 1 << 20
 PENDING = frozenset((0xFF00, 0xFF01))
 MAX_PENDING = 100_000
 """Matches of one query."""
+MAX_MATCHES_BYTES = 64 << 20
+"""Of all of them."""
 MAX_WAITING = 16
 """Requests of the peer that wait while we wait for its answer."""
 
@@ -258,9 +261,14 @@ class Requestor:
                 return Message(context_id, bytes(command), bytes(data_set) if has_data_set else None)
 
     def _reply(self) -> Answer:
-        """Wait for the last response to the message that was sent; requests of the peer wait meanwhile."""
+        """Wait for the last response to the message that was sent; requests of the peer wait meanwhile.
+
+        It comes within the peer's time, whatever else the peer says; only a match of a query begins a new wait.
+        """
         data_sets: list[bytes] = []
-        while len(data_sets) < MAX_PENDING:
+        self._stream.cut_at = time.monotonic() + self._peer.timeout_s
+        count = 0
+        while len(data_sets) < MAX_PENDING and count < MAX_MATCHES_BYTES:
             message = self._message()
             found = message.elements
             if not int.from_bytes(found.get(0x0100, b""), "little") & RESPONSE:
@@ -269,10 +277,13 @@ class Requestor:
                 status = int.from_bytes(found.get(0x0900, b"\x10\x01")[:2], "little")
                 if message.data_set is not None:
                     data_sets.append(message.data_set)
+                    count += len(message.data_set)
+                    self._stream.cut_at = time.monotonic() + self._peer.timeout_s
                 if status not in PENDING:
+                    self._stream.cut_at = inf
                     comment = found.get(0x0902, b"").decode("latin-1").strip()
                     return Answer(status, comment, tuple(data_sets))
-        raise PeerFailed(f"the peer answered more than {MAX_PENDING} times")
+        raise PeerFailed("the peer's answer has no end")
 
     def store(
         self, context_id: int, sop_class_uid: str, sop_instance_uid: str, body: Iterable[memoryview | bytes]

@@ -10,6 +10,7 @@ import urllib3
 
 from gateway.config.destinations import ClientTls, DimseDestination, StowDestination
 from gateway.dicom.requestor import Peer
+from gateway.identity.bounded_http import POOLS
 from gateway.identity.credentials import Outgoing, credential_of
 from gateway.identity.tls import client_context
 from gateway.model.errors import IdentityError
@@ -45,7 +46,7 @@ class WebFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WebAnswer:
-    """What a web service said; of the reply the first `MAX_REPLY_BYTES`."""
+    """What a web service said, in no more than `MAX_REPLY_BYTES`."""
 
     status: int
     media_type: str
@@ -70,12 +71,15 @@ class WebClient:
             )
         else:
             self._pool = urllib3.PoolManager(HOSTS, timeout=timeout, retries=False, **secure)
+        self._pool.pool_classes_by_scheme = POOLS
         self._credential = credential_of(settings.auth, self._post_form)
 
     def _post_form(self, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Ask a token service; raises OSError."""
         try:
             answer = self._exchange("POST", url, body, headers)
+        except WebFailed as error:
+            raise OSError(str(error)) from error
         except urllib3.exceptions.HTTPError as error:
             raise OSError(_words(error)) from error
         return answer.status, answer.reply
@@ -84,11 +88,16 @@ class WebClient:
         response = self._pool.request(
             method, url, body=body, headers=dict(headers), redirect=False, preload_content=False
         )
+        whole = False
         try:
-            reply = response.read(MAX_REPLY_BYTES)
+            reply = response.read(MAX_REPLY_BYTES + 1)
+            whole = len(reply) <= MAX_REPLY_BYTES
         finally:
-            response.drain_conn()
+            if not whole:  # what may still come must not be taken for the next reply
+                response.close()
             response.release_conn()
+        if not whole:
+            raise WebFailed("the service's reply has no end")
         return WebAnswer(response.status, response.headers.get("Content-Type", ""), reply)
 
     def request(
@@ -130,9 +139,9 @@ def _words(error: urllib3.exceptions.HTTPError) -> str:
     """Say what broke, without the addresses and objects that urllib3 puts into its texts."""
     names = {
         urllib3.exceptions.SSLError: "TLS failed: the service's certificate is not trusted, or ours is refused",
-        urllib3.exceptions.ConnectTimeoutError: "cannot connect in time",
         urllib3.exceptions.NameResolutionError: "the host name is not known",
         urllib3.exceptions.NewConnectionError: "cannot connect",
+        urllib3.exceptions.ConnectTimeoutError: "cannot connect in time",  # the two above are kinds of it
         urllib3.exceptions.ReadTimeoutError: "the service did not answer in time",
         urllib3.exceptions.ProtocolError: "the connection broke",
     }

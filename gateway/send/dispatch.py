@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
@@ -190,6 +191,7 @@ class Lane:
             if self._spool.committer.fault:
                 limit += len(self._in_hand)  # they cannot be marked, and are looked up again
             claims = self._spool.claim(self.name, priority, limit, self.settings.retry_ceiling_s)
+            self._settle(wait=False)  # what was written down before it was claimed again is in nobody's hand any more
             with self._lock:
                 fresh = [claim for claim in claims if claim.held.seq not in self._in_hand]
                 if not fresh:
@@ -336,29 +338,29 @@ class Lane:
     def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
         """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
         once more after a crash, which is harmless."""
-        try:
-            wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
-        except SpoolError:
-            with self._lock:
+        with self._lock:  # whoever claims it again must find it among those that are being written down
+            try:
+                wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
+            except SpoolError:
                 self._unrecorded.append((claim, verdict, delay_s))
-            return
-        with self._lock:
+                return
             self._recording.append((wish, claim, verdict, delay_s))
 
     def _settle(self, *, wait: bool) -> None:
         """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
+        for wish, *_ in list(self._recording) if wait else ():
+            with suppress(SpoolError):  # it waits still, and is settled another time
+                wish.lead(wish)
         with self._lock:
-            taken = [entry for entry in self._recording if wait or entry[0].done]
+            taken = [entry for entry in self._recording if entry[0].done]
             self._recording = [entry for entry in self._recording if entry not in taken]
-        for wish, claim, verdict, delay_s in taken:
-            try:
-                wish.outcome()
-            except SpoolError:
-                with self._lock:
+            for wish, claim, verdict, delay_s in taken:
+                try:
+                    wish.outcome()
+                except SpoolError:
                     self._unrecorded.append((claim, verdict, delay_s))
-                continue
-            with self._lock:
-                self._in_hand.discard(claim.held.seq)
+                else:
+                    self._in_hand.discard(claim.held.seq)
 
     def _record_late(self) -> None:
         self._settle(wait=len(self._recording) > MAX_RECORDING)

@@ -75,7 +75,8 @@ def judge(status: int, outcome: int | None) -> Verdict:
     """Return the verdict from the HTTP status and the instance's own outcome; the latter wins where there is one.
 
     202 and 409 come with success for some instances of a request; a 2xx without a word about ours is no evidence
-    that it was stored, and the same instance again is harmless.
+    that it was stored, and the same instance again is harmless. A 200 names all of them (PS3.18 10.5.3.3): one that
+    does not comes from somebody else, the page of a guest network most of all.
     """
     if outcome is not None and status in (200, 202, 409):
         if outcome == 0x0000:
@@ -84,7 +85,9 @@ def judge(status: int, outcome: int | None) -> Verdict:
             return Verdict.refused(status, "the service refused the instance (0x0110)")
         return verdict_of(outcome)
     if status == 200:
-        return Verdict.accepted(status, "stored; the reply does not list the instance")
+        return Verdict.deferred(
+            Blame.DESTINATION, status, "the reply does not name the instance: is the url that of a STOW-RS service?"
+        )
     if 200 <= status < 300:
         return Verdict.deferred(Blame.INSTANCE, status, f"no word about the instance (HTTP {status})")
     if 300 <= status < 400:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,11 +44,16 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"data directory {data_dir} cannot be used: {error.strerror}") from error
         reserve = LedgerReserve(data_dir)
-        if self.capacity().room is Room.FULL:
-            reserve.give_up()  # opening the ledger makes files, and recovery writes
-        self._ledger = Ledger(data_dir / LEDGER_NAME)
-        self.reader = LedgerReader(data_dir / LEDGER_NAME)
-        self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
+            if self.capacity().room is Room.FULL:
+                reserve.give_up()  # opening the ledger makes files, and recovery writes
+            self._ledger = Ledger(data_dir / LEDGER_NAME)
+            undo.callback(self._ledger.close)
+            self.reader = LedgerReader(data_dir / LEDGER_NAME)
+            undo.callback(self.reader.close)
+            self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
+            undo.pop_all()
         self.committer = Committer(self.store, self._ledger, reserve)
         self.committer.on_recovery = self._adopt_after_fault
         self.work = threading.Condition()

@@ -14,6 +14,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import BinaryIO
@@ -224,11 +225,9 @@ class Store:
         """Remove the parts that nothing was written to."""
         while self._prepared:
             path, fd = self._prepared.pop()
-            os.close(fd)
-            try:
+            with suppress(OSError):  # an empty part is worth nothing; recovery removes what stays
+                os.close(fd)
                 path.unlink(missing_ok=True)
-            except OSError:
-                pass  # its name may not be durable, so nothing may be written to it; recovery removes it
 
     def place(self, part: Part, shelf: Path) -> None:
         """Give a sealed part its final name on `shelf`. Not flushed: the part's own name is durable, its bytes prove

@@ -67,7 +67,9 @@ class WebArchive:
             return 415, None
         length = int.from_bytes(part[140:144], "little")
         self.got.append((hashlib.sha256(part[144 + length :]).hexdigest(), coded))
-        return 200, {}
+        at = part.index(b"\x02\x00\x03\x00UI") + 8
+        uid = part[at : at + int.from_bytes(part[at - 2 : at], "little")].decode().strip("\0")
+        return 200, {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid]}}]}}
 
     def close(self) -> None:
         self._server.shutdown()

@@ -49,6 +49,8 @@ def reply(tag, **reason):
     ("status", "body", "outcome"),
     [
         (200, reply("00081199"), Outcome.ACCEPTED),
+        (200, b"", Outcome.DEFERRED),
+        (200, b"<html>Welcome to the guest network</html>", Outcome.DEFERRED),
         (202, reply("00081199"), Outcome.ACCEPTED),
         (202, reply("00081198", **{"00081197": 0xA900}), Outcome.REFUSED),
         (409, reply("00081198", **{"00081197": 0x0111}), Outcome.ACCEPTED),

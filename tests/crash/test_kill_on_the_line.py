@@ -1,0 +1,84 @@
+"""Killed at system calls of a running gateway that sends and asks for commitment; writes that are cut short."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import time
+
+import pytest
+
+from tests import wire
+from tests.crash.archive import DimseArchive, Line
+from tests.crash.campaign import Scanner, kept_on_failure, prove
+
+POINTS = [
+    (step, syscall, nth)
+    for step, syscalls in (("associate", "sendto recvfrom read fdatasync"), ("action", "sendto recvfrom fdatasync"))
+    for syscall in syscalls.split()
+    for nth in (1, 2, 3)
+]
+COMMITMENT = 'confirm = "commitment"\nconfirm_after_s = 0.1\nreport_wait_s = 2\nconfirm_timeout_s = 1\n'
+
+
+def destination(archive: DimseArchive) -> str:
+    return (
+        f'[[destination]]\nname = "pacs"\nkind = "dimse"\nhost = "127.0.0.1"\nport = {archive.port}\nae_title = "ANY"\n'
+        f'compression = "off"\ntimeout_s = 2\nretry_first_s = 0.05\nretry_ceiling_s = 0.2\n{COMMITMENT}'
+    )
+
+
+def not_yet(point: str):
+    """Everything goes well up to this point, where the archive closes."""
+
+    def behaviour(line: Line, here: str) -> None:
+        if here == point:
+            line.close()
+
+    return behaviour
+
+
+@pytest.mark.parametrize(("step", "syscall", "nth"), POINTS)
+def test_killed_at_a_system_call_while_sending_and_while_asking(make_box, tmp_path, wait_until, step, syscall, nth):
+    """`associate`: it is killed while it sends. `action`: everything is sent, and it is killed while it asks."""
+    archive, scanner = DimseArchive(), Scanner(nth, sizes=(100_000, 100_000))
+    archive.behaviour = not_yet(step)
+    with kept_on_failure(tmp_path, f"kill-{step}", nth):
+        box = make_box(destination(archive)).start()
+        assert scanner.send(box.port, 4) == 4
+        assert wait_until(lambda: archive.met >= 1, 20), box.log()
+        trace = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
+             "-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={nth}"]
+        )  # fmt: skip
+        time.sleep(0.2)
+        archive.behaviour = lambda line, here: None
+        assert wait_until(lambda: box.process.poll() is not None, 20), "the fault was not reached"
+        trace.wait(10)
+        box.start()
+        assert wait_until(box.delivered_all, 20), box.ask("status")
+        prove(box, [scanner], {"pacs": archive})
+        assert archive.committed >= 4
+        assert all(count <= 3 for count in archive.times.values()), archive.times
+        box.kill()
+    archive.close()
+
+
+def test_a_write_that_is_cut_short_is_gone_on_with_or_refused(make_box, tmp_path, wait_until):
+    """A limit on the size of files makes the kernel write less than it was told, and then nothing."""
+    archive, scanner = DimseArchive(), Scanner(1, sizes=(900_000, 900_000))
+    with kept_on_failure(tmp_path, "short-write", 1):
+        box = make_box(destination(archive)).start()
+        assert scanner.send(box.port, 1) == 1
+        soft, hard = resource.prlimit(box.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(box.process.pid, resource.RLIMIT_FSIZE, (300_001, hard))
+        with wire.Wire(box.port, "127.0.0.1") as line:
+            line.associate()
+            uid, body = scanner.next_object()
+            assert line.store(uid, body) == 0xA700
+        resource.prlimit(box.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        assert wait_until(lambda: scanner.send(box.port, 3) == 3, 20), box.log()
+        assert wait_until(box.delivered_all, 20), box.ask("status")
+        prove(box, [scanner], {"pacs": archive})
+        box.kill()
+    archive.close()

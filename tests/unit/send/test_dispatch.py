@@ -1,0 +1,52 @@
+"""No delivery is left in nobody's hand, whatever happens at the same moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.config.destinations import DimseDestination
+from gateway.model.errors import SpoolError
+from gateway.model.instance import Door, Header, Origin
+from gateway.model.verdict import Blame, Verdict
+from gateway.model.way import Way
+from gateway.prepare.worker import Renderer
+from gateway.send.dispatch import Lane
+from gateway.spool.spool import Spool
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+IDENTITY = (CT, "1.2.3", "1.2.840.10008.1.2")
+
+
+@pytest.fixture
+def spool(tmp_path):
+    spool = Spool(tmp_path, 0, 100, lambda *_: {"pacs": Way()})
+    part = spool.new_part(IDENTITY)
+    part.write(b"x" * 100)
+    spool.take(part, Header(CT, "1.2.3", "1.2.3", "1.2.3", "CT"), Origin(Door.IMPORT), IDENTITY)
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+def lane(spool):
+    settings = DimseDestination(name="pacs", kind="dimse", host="localhost", port=1, ae_title="ANY", retry_first_s=1e-9)
+    renderer = Renderer(spool.store.renditions, spool.path_of)
+    yield Lane(settings, spool, lambda: None, renderer)
+    renderer.close()
+
+
+def test_an_instance_that_is_due_again_as_soon_as_its_verdict_is_written_down_is_carried_again(lane):
+    """Verdict and next claim in one transaction: the claim must not be thrown away as one that is in hand still."""
+    lane._refill()
+    lane._record(lane._next(0), Verdict.deferred(Blame.DESTINATION, text="busy"), 0.0)
+    lane._refill()
+    assert lane._next(0) is not None
+
+
+def test_claims_that_cannot_be_given_back_are_kept_and_carried_later(lane, spool, monkeypatch):
+    lane._refill()
+    with monkeypatch.context() as fault:
+        fault.setattr(spool, "change", lambda apply: (_ for _ in ()).throw(SpoolError("the disk is full")))
+        lane._fall_ill("silent")
+    lane._well()
+    assert lane._next(0) is not None
