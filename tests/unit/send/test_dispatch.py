@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.destinations import DimseDestination
 from gateway.model.errors import SpoolError
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.verdict import Blame, Verdict
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
@@ -35,16 +35,16 @@ def lane(spool):
     renderer.close()
 
 
-def test_an_instance_that_is_due_again_as_soon_as_its_verdict_is_written_down_is_carried_again(lane):
-    """Verdict and next claim in one transaction: the claim must not be thrown away as one that is in hand still."""
-    lane._refill()
+def test_an_instance_that_is_due_again_as_soon_as_its_verdict_is_written_down_is_carried_again(lane, spool):
+    """Nobody of the lane has looked at the verdict: the claim must not be thrown away as one that is in hand still."""
     lane._record(lane._next(0), Verdict.deferred(Blame.DESTINATION, text="busy"), 0.0)
-    lane._refill()
+    spool.committer.change(lambda ledger: None)
+    lane._refill(Priority.NORMAL, 8)
     assert lane._next(0) is not None
 
 
 def test_claims_that_cannot_be_given_back_are_kept_and_carried_later(lane, spool, monkeypatch):
-    lane._refill()
+    lane._refill(Priority.NORMAL, 8)
     with monkeypatch.context() as fault:
         fault.setattr(spool, "change", lambda apply: (_ for _ in ()).throw(SpoolError("the disk is full")))
         lane._fall_ill("silent")
