@@ -41,12 +41,13 @@ from gateway.send.dispatch import Lane
 from gateway.spool.audit import Audit
 from gateway.spool.spool import Spool
 from gateway.supervisor import Supervisor
+from gateway.vitals import HealthRooms
 
 log = logging.getLogger("gateway.app")
 
 STOP_S = 8.0
 """All rooms together; systemd and people expect a stop within 10 s."""
-OTHER_ROOMS = ("confirm", "retire", "audit", "control", "reload")
+OTHER_ROOMS = ("confirm", "retire", "audit", "health", "control", "reload")
 """Beside those that end first, when the doors are shut and nothing more is sent."""
 
 
@@ -57,7 +58,7 @@ class Gateway:
         """Take the spool and bind every port; raises SpoolError, ConfigError, IdentityError, holding nothing then."""
         self.settings = settings
         self.started_at = time.monotonic()
-        self._config_path = config_path
+        self.config_path = config_path
         self._reload = threading.Event()
         self.supervisor = Supervisor(notify)
         self.lanes: dict[str, Lane] = {}
@@ -74,8 +75,12 @@ class Gateway:
         self._commitment = CommitmentScp(self.spool, lambda: self.settings)
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of)
         self.listeners: list[Listener] = []
+        self.doors: list[StoreScp] = []
+        self.health: HealthRooms | None = None
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
+            if settings.mqtt or settings.metrics:
+                self.health = HealthRooms(self)
             path = socket_path(settings.gateway.data_dir, settings.gateway.control_socket)
             self._control = ControlServer(path, actions(self), self.supervisor.spawn)
         except BaseException:
@@ -88,6 +93,7 @@ class Gateway:
         settings, commitment = (lambda: self.settings), self._commitment
         beside = {N_EVENT_REPORT_RQ: report_service(self.spool, settings), N_ACTION_RQ: commitment.service}
         door = StoreScp(listener, settings, self.spool, self.reception, beside, commitment.errand)
+        self.doors.append(door)
         return Listener(
             listener.address,
             listener.port,
@@ -116,6 +122,8 @@ class Gateway:
         for listener in self.listeners:
             room(f"arrive:{listener.port}", listener.run)
         room("reload", self._reload_when_asked)
+        if self.health:
+            self.health.start(self)
         log.info("started id=%s ports=%s", self.settings.gateway.id, [listener.port for listener in self.listeners])
 
     def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
@@ -176,16 +184,16 @@ class Gateway:
 
     def reload(self) -> None:
         """Use the configuration file as it is now, or go on with the old one when it is bad."""
-        if self._config_path is None:
+        if self.config_path is None:
             return
         try:
-            new = load(self._config_path).settings
+            new = load(self.config_path).settings
             self._build_couriers_once(new)
         except ConfigError as error:
             log.error("reload_refused reason=%s", error.detail)
             return
         old, self.settings = self.settings, new
-        for fixed in ("gateway", "listener", "folder"):
+        for fixed in ("gateway", "listener", "folder", "mqtt", "metrics"):
             if getattr(old, fixed) != getattr(new, fixed):
                 log.warning("reload_needs_restart table=%s", fixed)
         before = {destination.name: destination for destination in old.destination}

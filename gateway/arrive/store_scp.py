@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.admit.policy import Objection, is_archive, objection
@@ -74,6 +75,7 @@ class StoreScp:
     ) -> None:
         """`beside`: services of other rooms behind the same listener, by command field; `errand` as in `Door`."""
         self.errand = errand
+        self.rejected: Counter[Objection] = Counter()
         self._listener = listener
         self._settings = settings
         self._spool = spool
@@ -110,6 +112,7 @@ class StoreScp:
             if facts.called_ae_title not in (settings.gateway.ae_title, *self._listener.called_ae_titles):
                 log.warning("called_ae_title_differs from=%s called=%r", facts.address, facts.called_ae_title)
             return None
+        self.rejected[reason] += 1
         log.warning("association_rejected from=%s port=%d reason=%r", facts.address, facts.listener_port, reason.value)
         return REJECTION[reason]
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.base import AETitle, Name, Port, Table
 from gateway.config.destinations import DestinationSettings
+from gateway.config.mqtt import MetricsSettings, MqttSettings
 from gateway.config.routes import RouteSettings
 
 
@@ -161,6 +162,8 @@ class Settings(Table):
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk under custody.")
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
+    mqtt: MqttSettings | None = Field(None, description="Health reports and signed commands; absent: none.")
+    metrics: MetricsSettings | None = Field(None, description="Prometheus metrics; absent: none.")
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Settings:

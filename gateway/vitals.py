@@ -1,0 +1,189 @@
+"""What the house knows about itself, as the plain values of `model/health.py`; and the rooms that tell it on.
+
+`health` must not know the other rooms: it gets functions from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway import __version__
+from gateway.admit.policy import is_modality
+from gateway.config.destinations import StowDestination
+from gateway.config.schema import Settings
+from gateway.health import host
+from gateway.health.messages import Speaker
+from gateway.health.mqtt import Publisher
+from gateway.health.observer import Observer, Sources
+from gateway.health.outbox import Outbox
+from gateway.health.reporter import Reporter
+from gateway.identity.expiry import days_left
+from gateway.model.errors import SpoolError
+from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
+from gateway.report import report
+from gateway.send.dispatch import Health, Lane
+
+if TYPE_CHECKING:
+    from gateway.app import Gateway
+
+SERVICES = {
+    "receiver": ("arrive",),
+    "forwarder": ("send",),
+    "confirmer": ("confirm",),
+    "keeper": ("retire", "audit"),
+    "spool": ("spool",),
+}
+"""How the world calls our rooms."""
+
+
+def custodian(gateway: Gateway) -> Custodian:
+    """Return what the gateway knows; raises SpoolError."""
+    spool = gateway.spool
+    page = report(spool.reader, spool.capacity(), gateway.settings.spool.study_short_alarm_s)
+    alarms, lanes, rejected = page["alarms"], gateway.lanes.copy(), Counter[str]()
+    for door in gateway.doors:
+        rejected.update({reason.name.lower(): count for reason, count in door.rejected.items()})
+    late = gateway.supervisor.late()
+    sums = Sums(
+        **{key: page[key] for key in ("accepted", "held", "held_bytes", "released", "quarantined", "retired")},
+        duplicates=page["duplicates"],
+        unrouted=page["unrouted"],
+        uid_conflicts=alarms.get("uid_conflict", 0),
+        lost=alarms.get("custody_loss", 0),
+        short_studies=alarms.get("study_short", 0),
+        agree=page["sums_agree"],
+    )
+    names = sorted({*lanes, *page["destinations"]})
+    return Custodian(
+        sums,
+        tuple(_destination(name, page["destinations"].get(name, {}), lanes.get(name)) for name in names),
+        page["disk"]["room"],
+        bool(spool.committer.fault),
+        {name: not any(room.startswith(rooms) for room in late) for name, rooms in SERVICES.items()},
+        dict(rejected),
+        sum(listener.associations for listener in gateway.listeners),
+        gateway.workers_lost,
+        sum(lane.shaper.saved_bytes for lane in lanes.values()),
+    )
+
+
+def _destination(name: str, row: Mapping[str, Any], lane: Lane | None) -> DestinationReport:
+    counts = ("accepted", "queued", "sending", "sent", "confirmed", "held", "retired")
+    health = lane.health if lane else Health()
+    return DestinationReport(
+        name,
+        "paused" if health.paused else "open" if health.ill else "closed",
+        **{key: row.get(key, 0) for key in counts},
+        oldest_waiting_since=row.get("oldest_waiting_since"),
+        last_success=health.delivered_at,
+        last_error=_class_of(health.code, web=lane is not None and isinstance(lane.settings, StowDestination)),
+    )
+
+
+def _class_of(code: int | None, *, web: bool) -> str:
+    """Word the last failure without a peer's own words: those may name a patient."""
+    if code is None:
+        return ""
+    if not code:
+        return "no_answer"
+    return f"{code:03d}" if web else f"0x{code:04X}"
+
+
+def certificates(settings: Settings) -> dict[str, Path]:
+    """Return our own certificate files by the name under which they are told."""
+    found = {f"listener-{door.port}": door.tls.cert_file for door in settings.listener if door.tls}
+    for destination in settings.destination:
+        tls = getattr(destination, "tls", None)
+        if tls and tls.cert_file:
+            found[f"destination-{destination.name}"[:63]] = tls.cert_file
+    if settings.mqtt and settings.mqtt.tls and settings.mqtt.tls.cert_file:
+        found["mqtt"] = settings.mqtt.tls.cert_file
+    return found
+
+
+def config_digest(gateway: Gateway) -> str:
+    """Return the SHA-256 of the configuration file in force, hex."""
+    try:
+        text = gateway.config_path.read_bytes() if gateway.config_path else b""
+    except OSError:
+        text = b""
+    return hashlib.sha256(text or gateway.settings.model_dump_json().encode()).hexdigest()
+
+
+class _Arrivals:
+    """What came since the last look, by the names that the configuration gives to senders."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._seen = gateway.spool.reader.last_seq()
+
+    def __call__(self) -> list[Arrivals]:
+        reader = self._gateway.spool.reader
+        last = reader.last_seq()
+        rows, self._seen = reader.senders_between(self._seen, last), last
+        found: dict[str, Arrivals] = {}
+        for ae_title, address, at, studies in rows:
+            for modality in self._gateway.settings.modality:
+                if is_modality(modality, ae_title, address):
+                    before = found.get(modality.name, Arrivals(modality.name, 0, 0.0))
+                    found[modality.name] = Arrivals(modality.name, before.studies + studies, max(before.last_at, at))
+                    break
+        return list(found.values())
+
+
+def _glance(gateway: Gateway) -> object:
+    try:
+        room = gateway.spool.capacity().room.value
+    except SpoolError:
+        room = "unknown"
+    lanes = [(name, lane.health.ill, lane.health.paused) for name, lane in gateway.lanes.copy().items()]
+    return room, lanes, bool(gateway.spool.committer.fault), gateway.supervisor.late()
+
+
+def _identity(gateway: Gateway) -> Identity:
+    settings = gateway.settings
+    return Identity(
+        __version__,
+        **host.facts(),
+        config_digest=config_digest(gateway),
+        destinations=tuple(destination.name for destination in settings.destination),
+        modalities=tuple(modality.name for modality in settings.modality),
+    )
+
+
+class HealthRooms:
+    """The rooms of `health`, as the configuration asks for them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        """Build them; raises SpoolError, ConfigError, IdentityError."""
+        settings = gateway.settings
+        mqtt = settings.mqtt
+        sources = Sources(
+            lambda: custodian(gateway),
+            lambda: _glance(gateway),
+            _Arrivals(gateway),
+            lambda: [modality.name for modality in gateway.settings.modality],
+            lambda: certificates(gateway.settings),
+            days_left,
+        )
+        interval_s = mqtt.interval_s if mqtt else 60.0
+        self.observer = Observer(sources, settings.gateway.data_dir, interval_s)
+        self.publisher: Publisher | None = None
+        if mqtt:
+            speaker, outbox = Speaker(mqtt.tenant, settings.gateway.id), Outbox()
+            reporter = Reporter(speaker, outbox, lambda: _identity(gateway), {})
+            self.observer.changed.append(reporter.take)
+            outbox.put(speaker.event("boot", time.time()))
+            self.publisher = Publisher(mqtt, speaker, outbox, reporter.greeting, [], lambda incoming: None)
+
+    def start(self, gateway: Gateway) -> None:
+        """Let them begin."""
+        room = gateway.supervisor.room
+        room("health:observer", self.observer.run)
+        if self.publisher:
+            room("health:mqtt", self.publisher.run)
