@@ -26,12 +26,14 @@ from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
+from gateway.health.commands import Done
 from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
+from gateway.remote import LogLevel
 from gateway.retire import sweeper
 from gateway.retire.scrub import Scrub
 from gateway.route.facts import facts_of
@@ -41,6 +43,7 @@ from gateway.send.dispatch import Lane
 from gateway.spool.audit import Audit
 from gateway.spool.spool import Spool
 from gateway.supervisor import Supervisor
+from gateway.trial import Trial
 from gateway.vitals import HealthRooms
 
 log = logging.getLogger("gateway.app")
@@ -54,12 +57,19 @@ OTHER_ROOMS = ("confirm", "retire", "audit", "health", "control", "reload")
 class Gateway:
     """One running gateway."""
 
+    FIXED = ("gateway", "listener", "folder")
+    """Tables that need a restart."""
+
     def __init__(self, settings: Settings, config_path: Path | None, notify: Callable[[str], None]) -> None:
         """Take the spool and bind every port; raises SpoolError, ConfigError, IdentityError, holding nothing then."""
         self.settings = settings
         self.started_at = time.monotonic()
         self.config_path = config_path
         self._reload = threading.Event()
+        self.reloads = 0
+        """How often the configuration was read again, refused ones included."""
+        self.log_level = LogLevel()
+        self.trial = Trial(self, self._trial_ended)
         self.supervisor = Supervisor(notify)
         self.lanes: dict[str, Lane] = {}
         self.evidence: dict[str, Evidence] = {}
@@ -124,6 +134,7 @@ class Gateway:
         room("reload", self._reload_when_asked)
         if self.health:
             self.health.start(self)
+        self.trial.resume()
         log.info("started id=%s ports=%s", self.settings.gateway.id, [listener.port for listener in self.listeners])
 
     def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
@@ -178,9 +189,15 @@ class Gateway:
     def _reload_when_asked(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         while not stop.wait(0.2):
             beat()
+            self.log_level.tick()
             if self._reload.is_set():
                 self._reload.clear()
                 self.reload()
+                self.reloads += 1
+
+    def _trial_ended(self, command_id: str, done: Done) -> None:
+        if self.health and self.health.commands:
+            self.health.commands.finish("config.apply", command_id, done)
 
     def reload(self) -> None:
         """Use the configuration file as it is now, or go on with the old one when it is bad."""
@@ -193,7 +210,7 @@ class Gateway:
             log.error("reload_refused reason=%s", error.detail)
             return
         old, self.settings = self.settings, new
-        for fixed in ("gateway", "listener", "folder", "mqtt", "metrics"):
+        for fixed in self.FIXED:
             if getattr(old, fixed) != getattr(new, fixed):
                 log.warning("reload_needs_restart table=%s", fixed)
         before = {destination.name: destination for destination in old.destination}
@@ -207,6 +224,11 @@ class Gateway:
             if before.get(name) != destination:
                 self._open_lane(destination)
         self.spool.use_router(self._ways_of)
+        if (old.mqtt, old.metrics) != (new.mqtt, new.metrics):
+            self.supervisor.finish("health", STOP_S)
+            self.health = HealthRooms(self) if new.mqtt or new.metrics else None
+            if self.health:
+                self.health.start(self)
         log.info("reloaded destinations=%d routes=%d", len(new.destination), len(new.route))
 
     def _build_couriers_once(self, settings: Settings) -> None:

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 from gateway import __version__
 from gateway.admit.policy import is_modality
 from gateway.config.destinations import StowDestination
+from gateway.config.mqtt import MqttSettings
 from gateway.config.schema import Settings
 from gateway.health import host
+from gateway.health.commands import Commands
 from gateway.health.messages import Speaker
-from gateway.health.mqtt import Publisher
+from gateway.health.mqtt import Incoming, Publisher
 from gateway.health.observer import Observer, Sources
 from gateway.health.outbox import Outbox
+from gateway.health.replay import ReplayStore
 from gateway.health.reporter import Reporter
 from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
+from gateway.remote import deeds
 from gateway.report import report
 from gateway.send.dispatch import Health, Lane
 
@@ -174,12 +178,28 @@ class HealthRooms:
         interval_s = mqtt.interval_s if mqtt else 60.0
         self.observer = Observer(sources, settings.gateway.data_dir, interval_s)
         self.publisher: Publisher | None = None
+        self.commands: Commands | None = None
         if mqtt:
-            speaker, outbox = Speaker(mqtt.tenant, settings.gateway.id), Outbox()
-            reporter = Reporter(speaker, outbox, lambda: _identity(gateway), {})
-            self.observer.changed.append(reporter.take)
-            outbox.put(speaker.event("boot", time.time()))
-            self.publisher = Publisher(mqtt, speaker, outbox, reporter.greeting, [], lambda incoming: None)
+            self._tell_by(mqtt, gateway)
+
+    def _tell_by(self, mqtt: MqttSettings, gateway: Gateway) -> None:
+        speaker, outbox = Speaker(mqtt.tenant, gateway.settings.gateway.id), Outbox()
+        roles: dict[str, list[str]] = {}
+        reporter = Reporter(speaker, outbox, lambda: _identity(gateway), roles)
+
+        def again() -> None:
+            for message in reporter.greeting():
+                outbox.put(message)
+
+        if mqtt.keyring_file:
+            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
+            store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
+            self.commands = Commands(speaker, mqtt.keyring_file, store, doing, outbox.put, self.observer.note)
+            roles.update(self.commands.capabilities)
+        self.observer.changed.append(reporter.take)
+        outbox.put(speaker.event("boot", time.time()))
+        topics, hear = (self.commands.topics, self.commands.hear) if self.commands else ([], _deaf)
+        self.publisher = Publisher(mqtt, speaker, outbox, reporter.greeting, topics, hear)
 
     def start(self, gateway: Gateway) -> None:
         """Let them begin."""
@@ -187,3 +207,14 @@ class HealthRooms:
         room("health:observer", self.observer.run)
         if self.publisher:
             room("health:mqtt", self.publisher.run)
+        if self.commands:
+            room("health:commands", self.commands.run)
+
+    def line(self) -> dict[str, Any]:
+        """Return how the line to the broker is."""
+        publisher = self.publisher
+        return {"connected": bool(publisher and publisher.connected), "reason": publisher.reason if publisher else ""}
+
+
+def _deaf(incoming: Incoming) -> None:
+    """Nothing was subscribed to; what comes all the same is nothing to us."""

@@ -14,7 +14,20 @@ FLOOR = {
     **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health"), 4),
     **dict.fromkeys(("console", "fleet", "emulator"), 5),
     **dict.fromkeys(
-        ("__main__", "__init__", "cli", "app", "supervisor", "control", "actions", "report", "vitals", "remote"), 6
+        (
+            "__main__",
+            "__init__",
+            "cli",
+            "app",
+            "supervisor",
+            "control",
+            "actions",
+            "report",
+            "vitals",
+            "remote",
+            "trial",
+        ),
+        6,
     ),
 }
 OWNERS = {
