@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from gateway.config.mqtt import MqttSettings
 from gateway.config.schema import Settings
 from gateway.health import host
 from gateway.health.commands import Commands
-from gateway.health.messages import Speaker
+from gateway.health.home_assistant import discovery
+from gateway.health.messages import Message, Speaker
+from gateway.health.metrics import Metrics
 from gateway.health.mqtt import Incoming, Publisher
 from gateway.health.observer import Observer, Sources
 from gateway.health.outbox import Outbox
@@ -179,13 +182,15 @@ class HealthRooms:
         self.observer = Observer(sources, settings.gateway.data_dir, interval_s)
         self.publisher: Publisher | None = None
         self.commands: Commands | None = None
+        self.metrics = Metrics(settings.metrics, lambda: self.observer.latest) if settings.metrics else None
         if mqtt:
             self._tell_by(mqtt, gateway)
 
     def _tell_by(self, mqtt: MqttSettings, gateway: Gateway) -> None:
         speaker, outbox = Speaker(mqtt.tenant, gateway.settings.gateway.id), Outbox()
         roles: dict[str, list[str]] = {}
-        reporter = Reporter(speaker, outbox, lambda: _identity(gateway), roles)
+        beside = partial(_announcements, speaker) if mqtt.home_assistant else _nothing
+        reporter = Reporter(speaker, outbox, lambda: _identity(gateway), roles, beside)
 
         def again() -> None:
             for message in reporter.greeting():
@@ -205,6 +210,8 @@ class HealthRooms:
         """Let them begin."""
         room = gateway.supervisor.room
         room("health:observer", self.observer.run)
+        if self.metrics:
+            room("health:metrics", self.metrics.run)
         if self.publisher:
             room("health:mqtt", self.publisher.run)
         if self.commands:
@@ -214,6 +221,14 @@ class HealthRooms:
         """Return how the line to the broker is."""
         publisher = self.publisher
         return {"connected": bool(publisher and publisher.connected), "reason": publisher.reason if publisher else ""}
+
+
+def _announcements(speaker: Speaker, identity: Identity) -> list[Message]:
+    return [discovery(speaker, identity)]
+
+
+def _nothing(identity: Identity) -> list[Message]:
+    return []
 
 
 def _deaf(incoming: Incoming) -> None:

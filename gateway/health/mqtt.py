@@ -226,10 +226,11 @@ class Session:
         if line is not None:
             line.close()
 
-    def farewell(self, message: Message) -> None:
+    def farewell(self, message: Message | None = None) -> None:
         """Say that we go, wait a little until the broker has it, and end without the will."""
         deadline = time.monotonic() + FAREWELL_S
-        self.send(message)
+        if message is not None:
+            self.send(message)
         while not self.idle and time.monotonic() < deadline:
             self.turn(0.05)
         self._client.disconnect()

@@ -25,7 +25,7 @@ class Reporter:
         outbox: Outbox,
         identity: Callable[[], Identity],
         capabilities: Mapping[str, list[str]],
-        beside: Callable[[Identity], list[Message]] = lambda _: [],
+        beside: Callable[[Identity], list[Message]],
     ) -> None:
         """`capabilities`: roles by verb; `beside`: what a session begins with besides, retained."""
         self._speaker = speaker

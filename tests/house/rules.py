@@ -33,7 +33,7 @@ FLOOR = {
 OWNERS = {
     "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py"},
     "SSLContext(": {"identity/tls.py"},
-    ".listen(": {"dicom/listener.py", "control.py"},
+    ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py"},
     "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
 }

@@ -6,8 +6,10 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import pydicom
 import pytest
@@ -244,3 +246,44 @@ def test_no_broker_can_keep_the_box_from_its_work(make_box, make_archive, dimse,
     assert time.monotonic() - began < 10
     assert "room_broke" not in box.log()
     hostile.server.close()
+
+
+def test_home_assistant_finds_the_box_and_prometheus_reads_it(make_box, broker, wait_until, port):
+    heard, metrics = broker.record(), port()
+    more = broker.table(more="home_assistant = true") + f"[metrics]\nport = {metrics}\n"
+    box = make_box(more=more).start()
+    assert wait_until(lambda: heard.last("/config"))
+    found = heard.last("/config")
+    health = wait_until(lambda: heard.last("gateway/health"))
+    assert found["state_topic"] == "gw/v1/default/gateway/health"
+    for name, sensor in found["components"].items():
+        path = re.search(r"value_json\.([a-z_]+)(?:\.([a-z0-9_]+))?", sensor["value_template"])
+        value = health[path[1]]
+        assert path[2] is None or path[2] in value, name
+        assert sensor["unique_id"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+        assert "dicom_gateway_sums_agree 1.0" in answer.read().decode()
+    box.stop()
+
+
+def doctor(box) -> dict[str, dict]:
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway", "--config", str(box.config), "doctor", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    return {finding["name"]: finding for finding in map(json.loads, run.stdout.splitlines())}
+
+
+def test_doctor_looks_at_the_broker_whether_the_service_runs_or_not(make_box, broker, wait_until):
+    heard = broker.record()
+    box = make_box(more=broker.table())
+    assert doctor(box)["mqtt"]["good"]
+    box.start()
+    assert wait_until(lambda: heard.last("/session"))
+    assert doctor(box)["mqtt"]["good"]
+    box.stop()
+    broker.kill()
+    found = doctor(box)["mqtt"]
+    assert not found["good"]
+    assert found["fix"]
