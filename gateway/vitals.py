@@ -208,7 +208,7 @@ class HealthRooms:
 
     def start(self, gateway: Gateway) -> None:
         """Let them begin."""
-        room = gateway.supervisor.room
+        room = partial(gateway.supervisor.room, vital=False)
         room("health:observer", self.observer.run)
         if self.metrics:
             room("health:metrics", self.metrics.run)

@@ -46,29 +46,32 @@ def _number(path: Path) -> float | None:
         return None
 
 
-def disk(data_dir: Path, root: Path = ROOT) -> Disk:
-    """Return fill, mount flags and wear of the disk that holds `data_dir`."""
+def disk(data_dir: Path) -> Disk:
+    """Return fill and mount flags of the disk that holds `data_dir`."""
     try:
         stat = os.statvfs(data_dir)
-        device = data_dir.stat().st_dev
     except OSError:
         return Disk()
     total, free = stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize
     used = round(100.0 * (1 - free / total), 1) if total else None
-    wear = wear_pct(f"{os.major(device)}:{os.minor(device)}", root)
-    return Disk(used, free, bool(stat.f_flag & os.ST_RDONLY), wear)
+    return Disk(used, free, bool(stat.f_flag & os.ST_RDONLY))
 
 
-def wear_pct(number: str, root: Path = ROOT) -> float | None:
-    """Return how much of its life a block device (`major:minor`) has spent; None for those that do not say.
-
-    eMMC tells steps of 10 % (JESD84-B51, EXT_CSD 268 and 269, `life_time` in sysfs): 0x01 is up to 10 %, 0x0B is more
-    than 100 %. Of NVMe, sysfs has nothing: its SMART log takes root, see `nvme_wear_pct`.
-    """
+def wear_pct(data_dir: Path, root: Path = ROOT, ask: Run = run) -> float | None:
+    """Return how much of its life the disk that holds `data_dir` has spent; None where it does not say: SD cards."""
     try:
-        place = (root / "sys/dev/block" / number).resolve()
+        device = data_dir.stat().st_dev
+        place = (root / "sys/dev/block" / f"{os.major(device)}:{os.minor(device)}").resolve()
     except OSError:
         return None
+    return emmc_wear_pct(place) if "nvme" not in place.name else nvme_wear_pct(place.name, ask)
+
+
+def emmc_wear_pct(place: Path) -> float | None:
+    """Return what an eMMC says of its wear; `place` is its folder, or its partition's, in sysfs.
+
+    It tells steps of 10 % (JESD84-B51, EXT_CSD 268 and 269, `life_time` in sysfs): 0x01 up to 10 %, 0x0B above 100 %.
+    """
     for folder in (place, place.parent):
         text = _text(folder / "device/life_time")
         if text:
@@ -82,7 +85,7 @@ def wear_pct(number: str, root: Path = ROOT) -> float | None:
 
 
 def nvme_wear_pct(device: str, ask: Run = run) -> float | None:
-    """Return `percentage_used` of an NVMe drive's SMART log (NVM Express, Log Page 02h), by nvme-cli."""
+    """Return `percentage_used` of an NVMe drive's SMART log (NVM Express, Log Page 02h), by nvme-cli; it takes root."""
     if not re.fullmatch(r"nvme\d+(n\d+)?(p\d+)?", device):
         return None
     said = ask(["nvme", "smart-log", f"/dev/{device}"])

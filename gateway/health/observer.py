@@ -18,6 +18,7 @@ from gateway.model.health import (
     Arrivals,
     Certificate,
     Custodian,
+    Disk,
     Host,
     ModalityReport,
     Reason,
@@ -163,9 +164,10 @@ class Observer:
                 Certificate(name, self._sources.days_left(path, wall))
                 for name, path in sorted(self._sources.certificates().items())
             )
-            self._rare = Host(clock=machine.clock(), certificates=certificates)
+            wear = Disk(wear_pct=machine.wear_pct(self._data_dir))
+            self._rare = Host(wear, machine.clock(), certificates=certificates)
         return Host(
-            machine.disk(self._data_dir),
+            replace(machine.disk(self._data_dir), wear_pct=self._rare.disk.wear_pct),
             self._rare.clock,
             machine.power(),
             self._rare.certificates,

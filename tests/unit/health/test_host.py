@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 
 import pytest
@@ -21,11 +21,11 @@ def put(root, path, text):
 def test_what_is_absent_is_unknown(tmp_path):
     assert host.power(tmp_path) == Power()
     assert host.clock(lambda command: None) == Clock()
-    assert host.disk(tmp_path / "absent", tmp_path) == Disk()
+    assert host.disk(tmp_path / "absent") == Disk()
     assert host.load1(tmp_path) is None
     assert host.memory_available_pct(tmp_path) is None
     assert host.uptime_s(tmp_path) is None
-    assert host.wear_pct("8:0", tmp_path) is None
+    assert host.wear_pct(tmp_path, tmp_path, lambda command: None) is None
     facts = host.facts(tmp_path)
     assert facts.pop("os")
     assert set(facts.values()) == {None}
@@ -65,14 +65,29 @@ def test_a_program_that_hangs_or_fails_is_unknown(monkeypatch):
     assert host.run(["/no/such/program"]) is None
     assert host.run(["false"]) is None
     assert host.run(["echo", "yes"]) == "yes\n"
-    assert subprocess.TimeoutExpired  # raised inside, never through
+
+
+def number_of(path) -> str:
+    device = path.stat().st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def test_emmc_tells_its_wear_in_tenths(tmp_path):
-    put(tmp_path, "sys/dev/block/179:0/device/life_time", "0x03 0x01\n")
-    assert host.wear_pct("179:0", tmp_path) == 30.0
-    put(tmp_path, "sys/dev/block/179:1/device/life_time", "0x00 0x00\n")
-    assert host.wear_pct("179:1", tmp_path) is None
+    place = f"sys/dev/block/{number_of(tmp_path)}/device/life_time"
+    put(tmp_path, place, "0x03 0x01\n")
+    assert host.wear_pct(tmp_path, tmp_path) == 30.0
+    put(tmp_path, place, "0x00 0x00\n")
+    assert host.wear_pct(tmp_path, tmp_path) is None
+    put(tmp_path, place, "nonsense\n")
+    assert host.wear_pct(tmp_path, tmp_path) is None
+
+
+def test_the_disk_under_the_data_is_asked(tmp_path):
+    (tmp_path / "sys/block/nvme0n1p2").mkdir(parents=True)
+    (tmp_path / "sys/dev/block").mkdir(parents=True)
+    (tmp_path / "sys/dev/block" / number_of(tmp_path)).symlink_to(tmp_path / "sys/block/nvme0n1p2")
+    said = "percentage_used : 12%\n"
+    assert host.wear_pct(tmp_path, tmp_path, lambda command: said if "/dev/nvme0n1p2" in command else None) == 12.0
 
 
 def test_nvme_tells_its_wear_by_nvme_cli():
