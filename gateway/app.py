@@ -89,7 +89,7 @@ class Gateway:
         self.health: HealthRooms | None = None
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
-            if settings.mqtt or settings.metrics:
+            if settings.mqtt or settings.metrics or settings.hardware:
                 self.health = HealthRooms(self)
             path = socket_path(settings.gateway.data_dir, settings.gateway.control_socket)
             self._control = ControlServer(path, actions(self), self.supervisor.spawn)
@@ -224,12 +224,17 @@ class Gateway:
             if before.get(name) != destination:
                 self._open_lane(destination)
         self.spool.use_router(self._ways_of)
-        if (old.mqtt, old.metrics) != (new.mqtt, new.metrics):
-            self.supervisor.finish("health", STOP_S)
-            self.health = HealthRooms(self) if new.mqtt or new.metrics else None
+        if (old.mqtt, old.metrics, old.hardware) != (new.mqtt, new.metrics, new.hardware):
+            self._end_health()
+            self.health = HealthRooms(self) if new.mqtt or new.metrics or new.hardware else None
             if self.health:
                 self.health.start(self)
         log.info("reloaded destinations=%d routes=%d", len(new.destination), len(new.route))
+
+    def _end_health(self) -> None:
+        self.supervisor.finish("health", STOP_S)
+        if self.health:
+            self.health.off()
 
     def _build_couriers_once(self, settings: Settings) -> None:
         """Find out before the old lanes end whether certificates of the new ones can be used."""
@@ -255,6 +260,8 @@ class Gateway:
             self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
         for listener in self.listeners:
             listener.close()
+        if self.health:
+            self.health.off()
         self._control.close()
         self._renderer.close()
         if self.supervisor.finish("spool", max(1.0, deadline - time.monotonic())):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 from gateway import __version__
 from gateway.admit.policy import is_modality
 from gateway.config.destinations import StowDestination
+from gateway.config.hardware import HardwareSettings
 from gateway.config.mqtt import MqttSettings
 from gateway.config.schema import Settings
 from gateway.health import host
 from gateway.health.commands import Commands
 from gateway.health.home_assistant import discovery
+from gateway.health.light import Lights
+from gateway.health.lines import Lines
 from gateway.health.messages import Message, Speaker
 from gateway.health.metrics import Metrics
 from gateway.health.mqtt import Incoming, Publisher
@@ -183,8 +186,13 @@ class HealthRooms:
         self.publisher: Publisher | None = None
         self.commands: Commands | None = None
         self.metrics = Metrics(settings.metrics, lambda: self.observer.latest) if settings.metrics else None
+        self._again: Callable[[], None] = self.observer.look_now
         if mqtt:
             self._tell_by(mqtt, gateway)
+        self.lights: Lights | None = None
+        self.lines: Lines | None = None
+        if settings.hardware:
+            self._show(settings.hardware)
 
     def _tell_by(self, mqtt: MqttSettings, gateway: Gateway) -> None:
         speaker, outbox = Speaker(mqtt.tenant, gateway.settings.gateway.id), Outbox()
@@ -196,6 +204,7 @@ class HealthRooms:
             for message in reporter.greeting():
                 outbox.put(message)
 
+        self._again = again
         if mqtt.keyring_file:
             doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
             store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
@@ -206,10 +215,24 @@ class HealthRooms:
         topics, hear = (self.commands.topics, self.commands.hear) if self.commands else ([], _deaf)
         self.publisher = Publisher(mqtt, speaker, outbox, reporter.greeting, topics, hear)
 
+    def _show(self, hardware: HardwareSettings) -> None:
+        self.lights = Lights(hardware.status_led, hardware.alert_led)
+        self.observer.changed.append(self.lights.take)
+        if hardware.power_fail or hardware.button:
+            shut_down = partial(host.run, ["systemctl", "poweroff"])
+            self.lines = Lines(hardware, self.observer.mains, lambda: self._again(), shut_down)
+
+    def off(self) -> None:
+        """The rooms have ended: let nothing shine any more."""
+        if self.lights:
+            self.lights.off()
+
     def start(self, gateway: Gateway) -> None:
         """Let them begin."""
         room = partial(gateway.supervisor.room, vital=False)
         room("health:observer", self.observer.run)
+        if self.lines:
+            room("health:lines", self.lines.run)
         if self.metrics:
             room("health:metrics", self.metrics.run)
         if self.publisher:

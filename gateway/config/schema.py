@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.config.base import AETitle, Name, Port, Table
 from gateway.config.destinations import DestinationSettings
+from gateway.config.hardware import HardwareSettings
 from gateway.config.mqtt import MetricsSettings, MqttSettings
 from gateway.config.routes import RouteSettings
 
@@ -163,6 +164,7 @@ class Settings(Table):
     destination: list[DestinationSettings] = Field([], description="Where instances go.")
     route: list[RouteSettings] = Field([], description="Which instances go where.")
     mqtt: MqttSettings | None = Field(None, description="Health reports and signed commands; absent: none.")
+    hardware: HardwareSettings | None = Field(None, description="Status light, power-fail line, button; absent: none.")
     metrics: MetricsSettings | None = Field(None, description="Prometheus metrics; absent: none.")
 
     @model_validator(mode="after")

@@ -83,6 +83,7 @@ class Observer:
         self._conflicts: int | None = None
         self._recent: dict[Key, float] = {}
         """What happened, rather than holds, until when it counts as an alarm, monotonic."""
+        self._mains_lost: bool | None = None
         self._soon = threading.Event()
         self.latest: Observation | None = None
         self.changed: list[Callable[[Observation], None]] = []
@@ -90,6 +91,11 @@ class Observer:
     def note(self, code: str, component: str, for_s: float) -> None:
         """Let something that happened be an alarm for so long; any thread."""
         self._recent[code, component] = time.monotonic() + for_s
+        self._soon.set()
+
+    def mains(self, lost: bool) -> None:
+        """Mains power is gone, or back, as a UPS says by its line; any thread."""
+        self._mains_lost = lost
         self._soon.set()
 
     def look_now(self) -> None:
@@ -166,10 +172,13 @@ class Observer:
             )
             wear = Disk(wear_pct=machine.wear_pct(self._data_dir))
             self._rare = Host(wear, machine.clock(), certificates=certificates)
+        power = machine.power()
+        if self._mains_lost is not None:
+            power = replace(power, on_battery=self._mains_lost)
         return Host(
             replace(machine.disk(self._data_dir), wear_pct=self._rare.disk.wear_pct),
             self._rare.clock,
-            machine.power(),
+            power,
             self._rare.certificates,
             machine.load1(),
             machine.memory_available_pct(),
