@@ -51,14 +51,15 @@ class Trial:
         self._gateway = gateway
         self._finish = finish
         self._path = gateway.settings.gateway.data_dir / "config-trial.json"
-        self._busy = False
+        self.busy = False
+        """A configuration is on trial."""
 
     def begin(self, command_id: str, text: str, sha256: str, confirm_s: float = CONFIRM_S) -> Done:
         """Put a configuration on trial, or say why not."""
         gateway = self._gateway
         if gateway.config_path is None:
             return Done(False, "no_file")
-        if self._busy:
+        if self.busy:
             return Done(False, "busy")
         if hashlib.sha256(text.encode()).hexdigest() != sha256:
             return Done(False, "digest_differs")
@@ -72,7 +73,7 @@ class Trial:
             return Done(True, "unchanged")
         if any(getattr(gateway.settings, name) != getattr(new, name) for name in gateway.FIXED):
             return Done(False, "needs_restart")
-        self._busy = True
+        self.busy = True
         gateway.supervisor.spawn("trial", lambda: self._run(command_id, text, before, confirm_s))
         return Done(True, later=True)
 
@@ -85,7 +86,7 @@ class Trial:
         except (OSError, ValueError, TypeError):
             log.error("trial_unreadable")
             return
-        self._busy = True
+        self.busy = True
         self._gateway.supervisor.spawn("trial", lambda: self._judge(record))
 
     def _run(self, command_id: str, text: str, before: str, confirm_s: float) -> None:
@@ -130,7 +131,7 @@ class Trial:
 
     def _end(self, record: _Record, done: Done) -> None:
         self._path.unlink(missing_ok=True)
-        self._busy = False
+        self.busy = False
         self._finish(record.command_id, done)
 
     def _connected(self) -> bool:

@@ -56,8 +56,12 @@ def custodian(gateway: Gateway) -> Custodian:
     spool = gateway.spool
     page = report(spool.reader, spool.capacity(), gateway.settings.spool.study_short_alarm_s)
     alarms, lanes, rejected = page["alarms"], gateway.lanes.copy(), Counter[str]()
+    refused: dict[str, dict[str, int]] = {}
     for door in gateway.doors:
-        rejected.update({reason.name.lower(): count for reason, count in door.rejected.items()})
+        for (name, reason), count in door.rejected.copy().items():
+            rejected[reason.name.lower()] += count
+            if name:
+                refused.setdefault(name, Counter())[reason.name.lower()] += count
     late = gateway.supervisor.late()
     sums = Sums(
         **{key: page[key] for key in ("accepted", "held", "held_bytes", "released", "quarantined", "retired")},
@@ -76,6 +80,7 @@ def custodian(gateway: Gateway) -> Custodian:
         bool(spool.committer.fault),
         {name: not any(room.startswith(rooms) for room in late) for name, rooms in SERVICES.items()},
         dict(rejected),
+        refused,
         sum(listener.associations for listener in gateway.listeners),
         gateway.workers_lost,
         sum(lane.shaper.saved_bytes for lane in lanes.values()),
@@ -208,7 +213,15 @@ class HealthRooms:
         if mqtt.keyring_file:
             doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
             store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
-            self.commands = Commands(speaker, mqtt.keyring_file, store, doing, outbox.put, self.observer.note)
+            self.commands = Commands(
+                speaker,
+                mqtt.keyring_file,
+                store,
+                doing,
+                outbox.put,
+                self.observer.note,
+                lambda: gateway.trial.busy,
+            )
             roles.update(self.commands.capabilities)
         self.observer.changed.append(reporter.take)
         outbox.put(speaker.event("boot", time.time()))

@@ -70,8 +70,11 @@ class Commands:
         deeds: Mapping[str, Deed],
         put: Callable[[Message], None],
         note: Callable[[str, str, float], None],
+        trying: Callable[[], bool],
     ) -> None:
-        """`deeds`: what this box can do, by verb; `put` takes messages for the broker, `note` an alarm."""
+        """`deeds`: what this box can do, by verb; `put` takes messages for the broker, `note` an alarm; `trying` says
+        whether a configuration is on trial."""
+        self._trying = trying
         self._speaker = speaker
         self._me = Me(speaker.tenant, speaker.gateway)
         self._keyring_file = keyring_file
@@ -178,17 +181,26 @@ class Commands:
             self._reject(Rejection("wrong_role"))
         else:
             try:
-                fresh = self._store.take_desired(document["version"])
+                self._converge(document)
             except ReplayUnsafe as error:
                 log.error("command_unsafe reason=%s", error.detail)
-                return
-            if fresh:
-                self._converge(document)
 
     def _converge(self, document: Mapping[str, Any]) -> None:
-        log.warning("desired_state version=%d", document["version"])
-        if "config" in document and "config.apply" in self._deeds:
-            self._deeds["config.apply"]("", {"config": document["config"], "sha256": document["sha256"]})
+        """Put a newer version in force; one that finds a trial going on comes again with the next session."""
+        version = document["version"]
+        if version <= self._store.desired:
+            return
+        if "config" in document:
+            if self._trying():
+                log.warning("desired_state_waits version=%d", version)
+                return
+            self._store.take_desired(version)
+            done = self._deeds["config.apply"]("", {name: document[name] for name in ("config", "sha256")})
+            if not done.later:
+                self.finish("config.apply", "", done)
+        else:
+            self._store.take_desired(version)
+        log.warning("desired_state version=%d", version)
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Do what was taken, one after the other, until stopped."""
@@ -213,7 +225,10 @@ class Commands:
                 self.finish(taken.verb, command_id, Done(False, "interrupted"))
 
     def finish(self, verb: str, command_id: str, done: Done) -> None:
-        """Write down and tell how a command ended."""
+        """Write down and tell how a command ended; a desired state has no id, and is an event only."""
+        if verb == "config.apply" and done.code != "unchanged":
+            kind = "config_changed" if done.good else "reverted"
+            self._put(self._speaker.event(kind, time.time(), code=done.code))
         if not command_id:
             return
         self._mark(verb, command_id, "successful" if done.good else "failed", done.code, done.values)

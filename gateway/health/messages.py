@@ -149,7 +149,7 @@ class Speaker:
         for destination in seen.custodian.destinations:
             yield self._message(f"dst/{destination.name}/health", "dst", _destination(destination, seen.at), seen.at)
         for modality in seen.modalities:
-            yield self._message(f"mod/{modality.name}/health", "mod", _modality(modality, seen.at), seen.at)
+            yield self._message(f"mod/{modality.name}/health", "mod", _modality(modality, seen), seen.at)
 
     def alarms(self, seen: Observation) -> Iterator[Message]:
         """Yield one message per code: an alarm, or nothing to take it back."""
@@ -227,11 +227,12 @@ def _destination(report: DestinationReport, wall: float) -> dict[str, Any]:
     }
 
 
-def _modality(report: ModalityReport, wall: float) -> dict[str, Any]:
+def _modality(report: ModalityReport, seen: Observation) -> dict[str, Any]:
     return {
         "last_object": UNKNOWN if report.last_object is None else timestamp(report.last_object),
         "studies_today": report.studies_today,
         "usual_by_now": told(report.usual_by_now),
         "silent": report.silent,
-        "idle_s": UNKNOWN if report.last_object is None else max(0, round(wall - report.last_object)),
+        "idle_s": UNKNOWN if report.last_object is None else max(0, round(seen.at - report.last_object)),
+        "rejected": seen.custodian.refused.get(report.name, {}),
     }

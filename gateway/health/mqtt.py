@@ -138,8 +138,9 @@ class Session:
                 raise LineLost("the broker does not answer CONNECT")
             self.turn(WAIT_S)
         if self._topics:
-            commands = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=1)
-            self._client.subscribe([(topic, commands) for topic in self._topics])
+            # Retained messages come again with each session; a command that is one is refused, and seen to be.
+            options = SubscribeOptions(qos=1, retainAsPublished=True)
+            self._client.subscribe([(topic, options) for topic in self._topics])
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:

@@ -97,15 +97,19 @@ class ReplayStore:
         with self._lock:
             return {name: taken for name, taken in self._taken.items() if taken.status in PENDING}
 
-    def take_desired(self, version: int) -> bool:
-        """Write down the version of a desired state; False when it is not newer. Raises ReplayUnsafe."""
+    @property
+    def desired(self) -> int:
+        """The newest version of a desired state that was taken; raises ReplayUnsafe."""
         with self._lock:
             self._check()
-            if version <= self._desired:
-                return False
+            return self._desired
+
+    def take_desired(self, version: int) -> None:
+        """Write down that a version of a desired state is taken; raises ReplayUnsafe."""
+        with self._lock:
+            self._check()
             self._write(self._seqs, self._taken, version)
             self._desired = version
-            return True
 
     def _write(self, seqs: Mapping[str, int], taken: Mapping[str, Taken], desired: int) -> None:
         facts = {"seqs": seqs, "taken": {name: asdict(one) for name, one in taken.items()}, "desired": desired}

@@ -39,17 +39,14 @@ class Reporter:
 
     def take(self, seen: Observation) -> None:
         """Put what is worth it into the outbox."""
-        first, self._latest = self._latest is None, seen
+        self._latest = seen
         now = time.monotonic()
         self._outbox.put(self._speaker.health(seen))
-        for message in (*self._speaker.alarms(seen), *self._speaker.rooms(seen)):
+        for message in (*self._speaker.alarms(seen), *self._speaker.rooms(seen), *self._speaker.counters(seen)):
             fact = _lasting(message.body)
             before, at = self._told.get(message.topic, (None, now))
             if fact != before or (message.body is not None and message.schema != "a" and now - at > AGAIN_S):
                 self._told[message.topic] = (fact, now)
-                self._outbox.put(message)
-        for message in self._speaker.counters(seen):
-            if not first:
                 self._outbox.put(message)
 
     def greeting(self) -> list[Message]:

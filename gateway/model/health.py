@@ -112,6 +112,8 @@ class Custodian:
     """Rooms of the house; false where a thread stands still."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Associations that were not taken since the start, by reason."""
+    refused: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The same of each known sender."""
     associations: int = 0
     workers_lost: int = 0
     saved_bytes: int = 0

@@ -43,7 +43,9 @@ def commanded(make_box, make_archive, dimse, broker, keyring, wait_until):
     box.archive = archive
     box.start(env={"INVOCATION_ID": "x", "PATH": os.environ["PATH"]})
     assert wait_until(lambda: heard.last("cap/rebirth") and heard.last("dst/pacs/health"))
-    return box, heard
+    yield box, heard
+    if box.process.poll() is None:
+        box.kill()
 
 
 def topic_of(body, box="gateway") -> str:
@@ -166,7 +168,7 @@ def test_a_configuration_that_cuts_us_off_goes_back_by_itself(commanded, broker,
     box, heard = commanded
     before = box.config.read_text()
     text = before.replace(f"port = {broker.port}", f"port = {free_port()}")
-    given = apply(broker, ops, text, confirm_s=5)
+    given = apply(broker, ops, text, confirm_s=2)
     assert wait_until(lambda: box.config.read_text() == text, QUICK)
     assert wait_until(lambda: results(heard, given)[-1:] == ["failed"], 30)
     assert box.config.read_text() == before
@@ -177,9 +179,26 @@ def test_a_configuration_that_loses_an_archive_goes_back_even_after_a_crash(comm
     box, heard = commanded
     before = box.config.read_text()
     text = before.replace(f"port = {box.archive.port}", f"port = {free_port()}")
-    given = apply(broker, ops, text, confirm_s=6)
+    given = apply(broker, ops, text, confirm_s=3)
     assert wait_until(lambda: box.config.read_text() == text, QUICK)
     box.kill()
     box.start(env={"INVOCATION_ID": "x"})
     assert wait_until(lambda: results(heard, given)[-1:] == ["failed"], 30)
     assert box.config.read_text() == before
+
+
+def test_a_box_converges_to_what_is_desired_of_it_once(commanded, broker, ops, wait_until, dimse):
+    box, heard = commanded
+    text = box.config.read_text() + dimse(box.archive.port, "second")
+    document = {"v": 1, "tenant": "default", "target": "gateway", "version": 7, "config": text}
+    document["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    broker.publish("gw/v1/default/desired/gateway", ops.seal(document), "-r")
+    assert wait_until(lambda: heard.last("e/config_changed"), 20)
+    assert box.config.read_text() == text
+    box.stop()
+    box.config.write_text(text + "# mended by hand\n")
+    box.start(env={"INVOCATION_ID": "x"})
+    assert wait_until(lambda: heard.last("/session")["state"] == "online", QUICK)
+    time.sleep(1)
+    assert box.config.read_text().endswith("# mended by hand\n")
+    assert len(heard.of("e/config_changed")) == 1

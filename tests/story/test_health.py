@@ -86,7 +86,7 @@ def test_after_a_restart_of_the_broker_everything_is_told_again(make_box, broker
     assert heard.last("/session")["state"] == "online"
     assert heard.last("/session")["session"] != session
     assert broken(heard.lines()) == []
-    box.stop()
+    box.kill()
 
 
 def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, test_files, ct_files, wait_until):
@@ -103,7 +103,7 @@ def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, t
     assert status["accepted"] >= len(ct_files)
     count = status["accepted"]
     assert wait_until(lambda: heard.last("gateway/health")["sums"]["accepted"] == count)
-    box.stop()
+    box.kill()
     assert broken(heard.lines()) == []
     text = heard.text()
     assert len(heard.lines()) > 20
@@ -144,7 +144,7 @@ def test_a_second_box_cannot_speak_for_this_one(make_box, broker, wait_until):
     time.sleep(0.5)
     assert heard.last("/session")["state"] == "online"
     assert heard.of("cmd/reboot/1") == []
-    box.stop()
+    box.kill()
 
 
 class Hostile:
@@ -263,7 +263,7 @@ def test_home_assistant_finds_the_box_and_prometheus_reads_it(make_box, broker, 
         assert sensor["unique_id"]
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
         assert "dicom_gateway_sums_agree 1.0" in answer.read().decode()
-    box.stop()
+    box.kill()
 
 
 def doctor(box) -> dict[str, dict]:
@@ -282,7 +282,7 @@ def test_doctor_looks_at_the_broker_whether_the_service_runs_or_not(make_box, br
     box.start()
     assert wait_until(lambda: heard.last("/session"))
     assert doctor(box)["mqtt"]["good"]
-    box.stop()
+    box.kill()
     broker.kill()
     found = doctor(box)["mqtt"]
     assert not found["good"]
