@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from gateway.spool.receipt import canonical, statement
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+
+log = logging.getLogger("gateway.actions")
 
 
 def _seqs(gateway: Gateway, request: Mapping[str, Any], states: list[Delivery]) -> list[int]:
@@ -90,6 +93,15 @@ def _echo(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _pause(gateway: Gateway, request: Mapping[str, Any]) -> None:
+    """Let nothing leave for a destination for so long; 0 ends it. A restart ends it too: nothing waits by oversight."""
+    lane = gateway.lanes.get(str(request["destination"]))
+    if lane is None:
+        raise GatewayError(f"no destination '{request['destination']}'", hint=f"known: {', '.join(gateway.lanes)}")
+    lane.pause(float(request["for_s"]))
+    log.warning("destination_paused dest=%s for_s=%d", lane.name, request["for_s"])
+
+
 def _receipt(gateway: Gateway, request: Mapping[str, Any]) -> dict[str, Any]:
     """Sign what is known of a study; the text of the receipt is exactly what was signed."""
     key = gateway.signing_key()
@@ -116,11 +128,13 @@ def _status(gateway: Gateway) -> dict[str, Any]:
     ]
     answer["bandwidth"] = gateway.line.report()
     answer["workers_lost"] = gateway.workers_lost
+    answer["mqtt"] = gateway.health.line() if gateway.health else None
     for name, lane in gateway.lanes.items():
         health = lane.health
         row = answer["destinations"].setdefault(name, {})
         row["well"] = not health.ill
         row["reason"] = health.reason
+        row["paused_for_s"] = max(0.0, round(health.paused_until - time.monotonic(), 1))
         row["confirm"] = lane.settings.confirm
         row["unanswered"] = gateway.evidence[name].reason if name in gateway.evidence else ""
         row["rate"] = lane.throughput.report(time.monotonic())
@@ -148,6 +162,8 @@ def actions(gateway: Gateway) -> dict[str, Action]:
         "study_settle": lambda request, fds: gateway.spool.change(lambda ledger: ledger.settle(str(request["study"]))),
         "import": lambda request, fds: import_fds(gateway, fds),
         "echo": lambda request, fds: _echo(gateway, request),
+        "lane_pause": lambda request, fds: _pause(gateway, request),
+        "log_level": lambda request, fds: gateway.log_level.set(str(request["level"]), float(request["for_s"])),
         "inventory": lambda request, fds: list(reader.inventory()),
         "reload": lambda request, fds: gateway.request_reload(),
     }

@@ -26,12 +26,14 @@ from gateway.confirm.witnesses import WITNESSES
 from gateway.control import ControlServer, socket_path
 from gateway.dicom.command import N_ACTION_RQ, N_EVENT_REPORT_RQ
 from gateway.dicom.listener import Listener
+from gateway.health.commands import Done
 from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
 from gateway.model.errors import ConfigError, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
+from gateway.remote import LogLevel
 from gateway.retire import sweeper
 from gateway.retire.scrub import Scrub
 from gateway.route.facts import facts_of
@@ -42,24 +44,33 @@ from gateway.send.dispatch import Lane
 from gateway.spool.audit import Audit
 from gateway.spool.spool import Spool
 from gateway.supervisor import Supervisor
+from gateway.trial import Trial
+from gateway.vitals import HealthRooms
 
 log = logging.getLogger("gateway.app")
 
 STOP_S = 8.0
 """All rooms together; systemd and people expect a stop within 10 s."""
-OTHER_ROOMS = ("confirm", "retire", "audit", "control", "reload")
+OTHER_ROOMS = ("confirm", "retire", "audit", "health", "control", "reload")
 """Beside those that end first, when the doors are shut and nothing more is sent."""
 
 
 class Gateway:
     """One running gateway."""
 
+    FIXED = ("gateway", "listener", "folder")
+    """Tables that need a restart."""
+
     def __init__(self, settings: Settings, config_path: Path | None, notify: Callable[[str], None]) -> None:
         """Take the spool and bind every port; raises SpoolError, ConfigError, IdentityError, holding nothing then."""
         self.settings = settings
         self.started_at = time.monotonic()
-        self._config_path = config_path
+        self.config_path = config_path
         self._reload = threading.Event()
+        self.reloads = 0
+        """How often the configuration was read again, refused ones included."""
+        self.log_level = LogLevel()
+        self.trial = Trial(self, self._trial_ended)
         self.supervisor = Supervisor(notify)
         self.lanes: dict[str, Lane] = {}
         self.evidence: dict[str, Evidence] = {}
@@ -76,8 +87,12 @@ class Gateway:
         self._renderer = Renderer(self.spool.store.renditions, self.spool.path_of, lambda: self.settings)
         self.line = Limit(settings.bandwidth)
         self.listeners: list[Listener] = []
+        self.doors: list[StoreScp] = []
+        self.health: HealthRooms | None = None
         try:
             self.listeners = [self._listener(listener) for listener in settings.listener]
+            if settings.mqtt or settings.metrics or settings.hardware:
+                self.health = HealthRooms(self)
             path = socket_path(settings.gateway.data_dir, settings.gateway.control_socket)
             self._control = ControlServer(path, actions(self), self.supervisor.spawn)
         except BaseException:
@@ -90,6 +105,7 @@ class Gateway:
         settings, commitment = (lambda: self.settings), self._commitment
         beside = {N_EVENT_REPORT_RQ: report_service(self.spool, settings), N_ACTION_RQ: commitment.service}
         door = StoreScp(listener, settings, self.spool, self.reception, beside, commitment.errand)
+        self.doors.append(door)
         return Listener(
             listener.address,
             listener.port,
@@ -118,6 +134,9 @@ class Gateway:
         for listener in self.listeners:
             room(f"arrive:{listener.port}", listener.run)
         room("reload", self._reload_when_asked)
+        if self.health:
+            self.health.start(self)
+        self.trial.resume()
         log.info("started id=%s ports=%s", self.settings.gateway.id, [listener.port for listener in self.listeners])
 
     def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
@@ -173,23 +192,29 @@ class Gateway:
     def _reload_when_asked(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         while not stop.wait(0.2):
             beat()
+            self.log_level.tick()
             if self._reload.is_set() and not self.spool.committer.fault:  # to route anew is to write
                 self._reload.clear()
                 self.reload()
+                self.reloads += 1
+
+    def _trial_ended(self, command_id: str, done: Done) -> None:
+        if self.health and self.health.commands:
+            self.health.commands.finish("config.apply", command_id, done)
 
     def reload(self) -> None:
         """Use the configuration file as it is now, or go on with the old one when it is bad."""
-        if self._config_path is None:
+        if self.config_path is None:
             return
         try:
-            new = load(self._config_path).settings
+            new = load(self.config_path).settings
             self._build_couriers_once(new)
         except ConfigError as error:
             log.error("reload_refused reason=%s", error.detail)
             return
         old, self.settings = self.settings, new
         self.line.settings = new.bandwidth
-        for fixed in ("gateway", "listener", "folder"):
+        for fixed in self.FIXED:
             if getattr(old, fixed) != getattr(new, fixed):
                 log.warning("reload_needs_restart table=%s", fixed)
         before = {destination.name: destination for destination in old.destination}
@@ -203,7 +228,17 @@ class Gateway:
             if before.get(name) != destination:
                 self._open_lane(destination)
         self.spool.use_router(self._ways_of)
+        if (old.mqtt, old.metrics, old.hardware) != (new.mqtt, new.metrics, new.hardware):
+            self._end_health()
+            self.health = HealthRooms(self) if new.mqtt or new.metrics or new.hardware else None
+            if self.health:
+                self.health.start(self)
         log.info("reloaded destinations=%d routes=%d", len(new.destination), len(new.route))
+
+    def _end_health(self) -> None:
+        self.supervisor.finish("health", STOP_S)
+        if self.health:
+            self.health.off()
 
     def _build_couriers_once(self, settings: Settings) -> None:
         """Find out before the old lanes end whether certificates of the new ones can be used."""
@@ -229,6 +264,8 @@ class Gateway:
             self.supervisor.finish(prefix, max(0.2, (deadline - time.monotonic()) * share))
         for listener in self.listeners:
             listener.close()
+        if self.health:
+            self.health.off()
         self._control.close()
         self._renderer.close()
         if self.supervisor.finish("spool", max(1.0, deadline - time.monotonic())):

@@ -22,6 +22,8 @@ Room = Callable[[threading.Event, Beat], None]
 RESTARTS = 5
 RESTART_WINDOW_S = 300.0
 RESTART_PAUSE_S = 1.0
+REST_S = 10.0
+"""The same for a room that is not vital."""
 BEAT_LIMIT_S = 180.0
 """Longer than any courier's silence towards its peer: only a thread that truly stands still is late."""
 PULSE_S = 0.5
@@ -34,6 +36,7 @@ class _Resident:
     name: str
     run: Room
     stop: threading.Event
+    vital: bool
     beat_at: float = field(default_factory=time.monotonic)
     restarts: list[float] = field(default_factory=list)
     thread: threading.Thread | None = None
@@ -55,9 +58,12 @@ class Supervisor:
         """Start a short-lived thread that nobody supervises (one association)."""
         threading.Thread(target=target, name=name, daemon=True).start()
 
-    def room(self, name: str, run: Room, stop: threading.Event | None = None) -> None:
-        """Start a supervised room; `stop` ends it alone, else all end together in the order of `finish`."""
-        resident = _Resident(name, run, stop or threading.Event())
+    def room(self, name: str, run: Room, stop: threading.Event | None = None, *, vital: bool = True) -> None:
+        """Start a supervised room; `stop` ends it alone, else all end together in the order of `finish`.
+
+        One that is not vital may break or stand still as often as it likes: the process goes on.
+        """
+        resident = _Resident(name, run, stop or threading.Event(), vital)
         self._residents.append(resident)
         resident.thread = threading.Thread(target=self._live, args=(resident,), name=name, daemon=True)
         resident.thread.start()
@@ -73,21 +79,21 @@ class Supervisor:
                 self._broke(resident, type(error).__name__, 1)
             if resident.stop.is_set() or self._finished.is_set():
                 return
-            resident.stop.wait(RESTART_PAUSE_S)
+            resident.stop.wait(RESTART_PAUSE_S if resident.vital else REST_S)
 
     def _broke(self, resident: _Resident, reason: str, exit_code: int) -> None:
         """Spend one restart; without any left the process ends, and systemd starts it from a clean slate."""
         now = time.monotonic()
         resident.restarts = [at for at in resident.restarts if now - at < RESTART_WINDOW_S] + [now]
         log.error("room_broke room=%s restarts=%d reason=%s", resident.name, len(resident.restarts), reason)
-        if len(resident.restarts) > RESTARTS or exit_code == 75:
+        if resident.vital and (len(resident.restarts) > RESTARTS or exit_code == 75):
             self.exit_code = exit_code
             self._finished.set()
 
     def late(self) -> list[str]:
-        """Return the rooms whose beat is not fresh."""
+        """Return the vital rooms whose beat is not fresh."""
         now = time.monotonic()
-        return [r.name for r in self._alive() if now - r.beat_at > BEAT_LIMIT_S]
+        return [r.name for r in self._alive() if r.vital and now - r.beat_at > BEAT_LIMIT_S]
 
     def _alive(self) -> list[_Resident]:
         return [r for r in self._residents if r.thread is not None and r.thread.is_alive()]

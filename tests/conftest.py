@@ -229,3 +229,12 @@ def make_orthanc(tmp_path, port, wait_until):
     yield make
     for archive in started:
         archive.stop()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    from tests.broker import Broker
+
+    broker = Broker(tmp_path / "broker")
+    yield broker.start()
+    broker.stop()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from gateway.admit.policy import Objection, is_archive, objection
+from gateway.admit.policy import Objection, is_archive, is_modality, objection
 from gateway.arrive.reception import Arrival, Reception
 from gateway.config.destinations import DimseDestination
 from gateway.config.schema import ListenerSettings, Settings
@@ -74,6 +75,8 @@ class StoreScp:
     ) -> None:
         """`beside`: services of other rooms behind the same listener, by command field; `errand` as in `Door`."""
         self.errand = errand
+        self.rejected: Counter[tuple[str, Objection]] = Counter()
+        """Associations that were not taken, by the sender's name in the configuration (empty: none) and the reason."""
         self._listener = listener
         self._settings = settings
         self._spool = spool
@@ -110,6 +113,8 @@ class StoreScp:
             if facts.called_ae_title not in (settings.gateway.ae_title, *self._listener.called_ae_titles):
                 log.warning("called_ae_title_differs from=%s called=%r", facts.address, facts.called_ae_title)
             return None
+        known = (m.name for m in settings.modality if is_modality(m, facts.calling_ae_title, facts.address))
+        self.rejected[next(known, ""), reason] += 1
         log.warning("association_rejected from=%s port=%d reason=%r", facts.address, facts.listener_port, reason.value)
         return REJECTION[reason]
 

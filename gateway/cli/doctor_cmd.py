@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +19,9 @@ from gateway.cli.echo_cmd import probe
 from gateway.cli.local import ask_service
 from gateway.config.load import load
 from gateway.config.schema import Settings
+from gateway.health.messages import Speaker
+from gateway.health.mqtt import Session
+from gateway.identity.keyring import load_keyring
 from gateway.identity.tls import client_context, server_context
 from gateway.model.errors import GatewayError, IdentityError, NotRunning
 from gateway.spool.capacity import Room, look
@@ -126,6 +130,8 @@ def _certificates(settings: Settings) -> Iterator[Finding]:
         tls = getattr(destination, "tls", None)
         if tls:
             yield _identity(f"certificate for {destination.name}", lambda t=tls: client_context(t))
+    if settings.mqtt and settings.mqtt.tls:
+        yield _identity("certificate for mqtt", lambda t=settings.mqtt.tls: client_context(t))
 
 
 def _identity(name: str, build: object) -> Finding:
@@ -149,26 +155,57 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
         yield Finding(destination.name, good, answer["text"], fix)
 
 
+def _mqtt(settings: Settings, line: dict[str, Any] | None) -> Iterator[Finding]:
+    """The line to the broker: as the service says it is, or by one connection of our own when it is not running."""
+    mqtt = settings.mqtt
+    if mqtt is None:
+        return
+    if line is None:
+        try:
+            session = Session(mqtt, Speaker(mqtt.tenant, settings.gateway.id), [], lambda incoming: None)
+            try:
+                session.open()
+                session.farewell()
+            finally:
+                session.close()
+            line = {"connected": True, "reason": ""}
+        except GatewayError as error:
+            line = {"connected": False, "reason": error.detail}
+        except OSError as error:
+            line = {"connected": False, "reason": error.strerror or type(error).__name__}
+    good = bool(line["connected"])
+    fix = "check host, port, firewall and certificates; the broker must know our certificate's common name"
+    yield Finding("mqtt", good, f"{mqtt.host}: {'connected' if good else line['reason']}", "" if good else fix)
+    if mqtt.keyring_file:
+        try:
+            keys = [key for key in load_keyring(mqtt.keyring_file).values() if not key.revoked]
+        except IdentityError as error:
+            yield Finding("keyring", False, error.detail, error.hint)
+        else:
+            yield Finding("keyring", bool(keys), f"{len(keys)} keys may command", "" if keys else "add a [[key]]")
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield one finding after the other."""
     try:
-        ask_service(settings, {"do": "status"})
+        status = ask_service(settings, {"do": "status"})
         running = True
     except NotRunning:
-        running = False
+        status, running = {}, False
     yield Finding("service", True, "running" if running else "not running")
     yield _clock()
     yield from _disk(settings)
     yield from _ports(settings, running=running)
     yield from _certificates(settings)
     yield from _destinations(settings)
+    yield from _mqtt(settings, status.get("mqtt"))
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look at clock, disk, flush, ports, certificates and every destination. Exit code 1 if something is wrong."""
+    """Look at clock, disk, flush, ports, certificates, destinations and broker. Exit code 1 if something is wrong."""
     settings = load(config_path(ctx)).settings
     bad = 0
     for finding in examine(settings):

@@ -12,7 +12,9 @@ from gateway.config.bandwidth import BandwidthSettings
 from gateway.config.base import AETitle, Name, Port, Table
 from gateway.config.deidentify import DeidentifySettings
 from gateway.config.destinations import DestinationSettings
+from gateway.config.hardware import HardwareSettings
 from gateway.config.morph import MorphSettings
+from gateway.config.mqtt import MetricsSettings, MqttSettings
 from gateway.config.routes import RouteSettings
 
 
@@ -169,6 +171,9 @@ class Settings(Table):
     route: list[RouteSettings] = Field([], description="Which instances go where.")
     morph: list[MorphSettings] = Field([], description="How attributes are changed on the way.")
     deidentify: list[DeidentifySettings] = Field([], description="Ways to de-identify, for routes to name.")
+    mqtt: MqttSettings | None = Field(None, description="Health reports and signed commands; absent: none.")
+    hardware: HardwareSettings | None = Field(None, description="Status light, power-fail line, button; absent: none.")
+    metrics: MetricsSettings | None = Field(None, description="Prometheus metrics; absent: none.")
 
     @model_validator(mode="after")
     def _names_are_unique_and_known(self) -> Settings:

@@ -63,12 +63,23 @@ class Health:
     attempts: int = 0
     reason: str = ""
     delivered: int = 0
+    delivered_at: float | None = None
+    """Wall clock of the last success."""
+    code: int | None = None
+    """Of the last failure: DIMSE or HTTP status, 0 where there was no answer; None: there was none yet."""
+    paused_until: float = 0.0
+    """Monotonic: an operator lets nothing leave until then."""
     probing: bool = field(default=False, repr=False)
 
     @property
     def ill(self) -> bool:
         """True while the lane waits behind one probe."""
         return self.ill_since > 0
+
+    @property
+    def paused(self) -> bool:
+        """True while an operator lets nothing leave."""
+        return time.monotonic() < self.paused_until
 
 
 class Lane:
@@ -123,6 +134,10 @@ class Lane:
         try:
             while not stop.is_set():
                 beat()
+                if self.health.paused:
+                    courier.close()
+                    stop.wait(IDLE_WAIT_S)
+                    continue
                 if self.health.ill and not self._probe_if_due(courier):
                     courier.close()
                     self._give_back()  # what was claimed while another courier found it ill
@@ -253,15 +268,16 @@ class Lane:
             with self._lock:
                 self.health.delivered += 1
                 self.throughput.add(time.monotonic(), objects=1)
+                self.health.delivered_at = time.time()
                 self.health.attempts = 0
                 self.health.failing_since = 0.0
                 self._well()
             return 0.0 if self.settings.confirm == "stored" else self.settings.confirm_after_s
         if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
-            return self._fall_ill(verdict.text)
+            return self._fall_ill(verdict)
         return next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
 
-    def _fall_ill(self, reason: str) -> float:
+    def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:
             health, now = self.health, time.monotonic()
             if health.retry_at <= now:  # couriers that fail together count as one failure
@@ -273,8 +289,8 @@ class Lane:
             health.failing_since = health.failing_since or now
             if not health.ill:
                 health.ill_since = now
-                log.warning("destination_ill dest=%s reason=%r", self.name, reason)
-            health.reason = reason
+                log.warning("destination_ill dest=%s reason=%r", self.name, verdict.text)
+            health.reason, health.code = verdict.text, verdict.code
             delay_s = max(0.0, health.retry_at - now)
         self._give_back()
         return delay_s
@@ -296,7 +312,7 @@ class Lane:
                 with self._lock:
                     self._well()
                 return True
-            self._fall_ill(verdict.text)
+            self._fall_ill(verdict)
             return False
         finally:
             with self._lock:
@@ -329,6 +345,12 @@ class Lane:
         """Return whose bandwidth holds deliveries back at present: "destination", "box", or None."""
         now = time.monotonic()
         return next((name for name, limit in self.limits.items() if limit.holds_back(now)), None)
+
+    def pause(self, for_s: float) -> None:
+        """Let nothing leave for so long, 0 ends it; claims that nobody has begun go back into the queue."""
+        self.health.paused_until = time.monotonic() + for_s if for_s else 0.0
+        if for_s:
+            self._give_back()
 
     def retry_now(self) -> None:
         """Let the next probe be at once: a person asked for it."""

@@ -240,6 +240,20 @@ class LedgerReader:
         rows = self.rows("SELECT began_at, finished_at, position FROM scrub")
         return ScrubState(*rows[0]) if rows else None
 
+    def senders_between(self, after: int, last: int) -> list[tuple[str, str, float, int]]:
+        """Return (calling AE title, address, when its last object came, how many studies began) of each sender of
+        the instances from the one after `after` to `last`."""
+        rows = self.rows(
+            "SELECT calling_ae_title, address, max(at) AS at, sum(NOT EXISTS (SELECT 1 FROM instance AS elder "
+            "WHERE elder.study_uid = came.study_uid AND elder.seq <= :after)) AS studies FROM ("
+            "SELECT calling_ae_title, address, study_uid, max(received_at) AS at FROM instance "
+            "WHERE seq > :after AND seq <= :last GROUP BY calling_ae_title, address, study_uid"
+            ") AS came GROUP BY calling_ae_title, address",
+            after=after,
+            last=last,
+        )
+        return [(row["calling_ae_title"], row["address"], float(row["at"]), int(row["studies"])) for row in rows]
+
     def last_seq(self) -> int:
         """Return the number of the newest instance; 0 when there is none."""
         return int(self.rows("SELECT ifnull(max(seq), 0) AS seq FROM instance")[0]["seq"])

@@ -13,16 +13,31 @@ FLOOR = {
     **dict.fromkeys(("admit", "route", "prepare", "retire"), 3),
     **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health"), 4),
     **dict.fromkeys(("console", "fleet", "emulator"), 5),
-    **dict.fromkeys(("__main__", "__init__", "cli", "app", "supervisor", "control", "actions", "report"), 6),
+    **dict.fromkeys(
+        (
+            "__main__",
+            "__init__",
+            "cli",
+            "app",
+            "supervisor",
+            "control",
+            "actions",
+            "report",
+            "vitals",
+            "remote",
+            "trial",
+        ),
+        6,
+    ),
 }
 OWNERS = {
     "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py"},
     "SSLContext(": {"identity/tls.py"},
-    ".listen(": {"dicom/listener.py", "control.py"},
+    ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py"},
     "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
 }
-BROAD = {"supervisor.py": 1, "dicom/association.py": 1}
+BROAD = {"supervisor.py": 1, "dicom/association.py": 1, "health/mqtt.py": 1}
 ROLLBACK = {"spool/ledger.py", "app.py", "send/folder.py"}
 """`except BaseException` that takes something back and raises again."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60

@@ -63,6 +63,22 @@ def test_a_room_that_breaks_is_started_again_until_its_budget_is_spent():
     assert supervisor.exit_code == 1
 
 
+def test_a_room_that_is_not_vital_may_break_without_end(monkeypatch):
+    monkeypatch.setattr("gateway.supervisor.REST_S", 0.01)
+    supervisor, lives = Supervisor(lambda _: None), []
+
+    def breaks(stop, beat):
+        lives.append(1)
+        if len(lives) > 3 * RESTARTS:
+            supervisor.end()
+        raise SpoolError("nobody cares")
+
+    supervisor.room("health", breaks, vital=False)
+    supervisor.watch(lambda: "")
+    assert len(lives) > 3 * RESTARTS
+    assert supervisor.exit_code == 0
+
+
 def test_a_storage_fault_ends_the_process_with_75_at_once():
     supervisor = Supervisor(lambda _: None)
 

@@ -47,6 +47,6 @@ def test_claims_that_cannot_be_given_back_are_kept_and_carried_later(lane, spool
     lane._refill(Priority.NORMAL, 8)
     with monkeypatch.context() as fault:
         fault.setattr(spool, "change", lambda apply: (_ for _ in ()).throw(SpoolError("the disk is full")))
-        lane._fall_ill("silent")
+        lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="silent"))
     lane._well()
     assert lane._next(0) is not None

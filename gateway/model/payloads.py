@@ -1,0 +1,38 @@
+"""The JSON Schemas (draft 2020-12) of every payload; the files beside this one are the source."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+NAMES = ("session", "birth", "health", "svc", "mod", "dst", "m", "e", "a", "cap", "res", "cmd", "body", "desired")
+"""Payloads; each is `schemas/NAME.v1.json`."""
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """Return one schema document as it stands in the package."""
+    text = files("gateway.model").joinpath("schemas", f"{name}.v1.json").read_text()
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    registry: Registry[Any] = Registry().with_resource("common.v1.json", Resource.from_contents(schema("common")))
+    return Draft202012Validator(schema(name), registry=registry)
+
+
+def faults(name: str, payload: Any) -> list[str]:
+    """Return where a payload breaks its schema, as paths; never what it holds, which may be anybody's."""
+    return ["/".join(map(str, error.absolute_path)) or "/" for error in _validator(name).iter_errors(payload)]
+
+
+def verbs() -> list[str]:
+    """Return the closed list of commands."""
+    return list(schema("common")["$defs"]["verb"]["enum"])

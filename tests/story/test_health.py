@@ -1,0 +1,289 @@
+"""The box tells the truth about itself by MQTT, without a byte of patient data, whatever the broker does."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pydicom
+import pytest
+
+from gateway.model.payloads import NAMES, faults
+from tests.guard import resident_kb
+
+SCHEMA_OF = {"health": "health", "session": "session", "birth": "birth"}
+"""Last part of a topic -> schema; else the part after the box's name."""
+
+
+def schema_of(topic: str) -> str:
+    parts = topic.split("/")[4:]
+    return SCHEMA_OF.get(parts[0], parts[0])
+
+
+def broken(lines: list[dict]) -> list[str]:
+    found = []
+    for line in lines:
+        if line["topic"].startswith("gw/") and "/cmd/" not in line["topic"] and line["payload"]:
+            name = schema_of(line["topic"])
+            assert name in NAMES, line["topic"]
+            found += [f"{line['topic']}: {fault}" for fault in faults(name, json.loads(line["payload"]))]
+    return found
+
+
+def send(files, port: int) -> None:
+    subprocess.run(["storescu", "127.0.0.1", str(port), *map(str, files)], check=True, timeout=60)
+
+
+MODALITY = '[[modality]]\nname = "ct1"\nae_title = "STORESCU"\n'
+
+
+def test_a_box_says_who_it_is_and_how_it_is(make_box, broker, wait_until):
+    heard = broker.record()
+    box = make_box(more=broker.table() + MODALITY).start()
+    assert wait_until(lambda: heard.last("mod/ct1/health"))
+    assert heard.lines()[0]["topic"] == "gw/v1/default/gateway/session"
+    assert heard.last("/session")["state"] == "online"
+    assert heard.last("/birth")["modalities"] == ["ct1"]
+    assert heard.last("gateway/health")["status"] in ("ok", "degraded", "critical")
+    assert wait_until(lambda: heard.of("e/boot"))
+    assert box.stop() == 0
+    assert wait_until(lambda: heard.last("/session")["state"] == "offline")
+    assert heard.last("/session")["reason"] == "shutdown"
+    assert broken(heard.lines()) == []
+    numbers = [json.loads(line["payload"])["seq"] for line in heard.lines() if line["payload"]]
+    assert numbers == sorted(numbers)
+    assert numbers[0] == 0
+
+
+def test_after_a_hard_cut_the_broker_says_that_we_are_gone(make_box, broker, wait_until):
+    heard = broker.record()
+    box = make_box(more=broker.table()).start()
+    assert wait_until(lambda: heard.last("/session"))
+    box.kill()
+    cut_at = time.monotonic()
+    assert wait_until(lambda: heard.last("/session")["state"] == "offline", 5)
+    assert time.monotonic() - cut_at < 1 + 2  # will delay + 2 s
+    assert heard.last("/session")["reason"] == "will"
+
+
+def test_after_a_restart_of_the_broker_everything_is_told_again(make_box, broker, wait_until):
+    box = make_box(more=broker.table() + MODALITY).start()
+    first = broker.record()
+    assert wait_until(lambda: first.last("gateway/health"))
+    session = first.last("/session")["session"]
+    broker.kill()
+    broker.start()
+    heard = broker.record()
+    assert wait_until(lambda: heard.last("mod/ct1/health"), 30)
+    for end in ("/session", "/birth", "gateway/health", "svc/receiver/health"):
+        assert heard.last(end), end
+    assert heard.last("/session")["state"] == "online"
+    assert heard.last("/session")["session"] != session
+    assert broken(heard.lines()) == []
+    box.kill()
+
+
+def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, test_files, ct_files, wait_until):
+    archive = make_archive().start()
+    heard = broker.record()
+    destinations = dimse(archive.port) + dimse(1, "dead-end")
+    box = make_box(destinations, more=broker.table() + MODALITY).start()
+    sent = [*ct_files, *test_files[:40]]
+    for path in sent:
+        subprocess.run(["storescu", "-aet", "STORESCU", "127.0.0.1", str(box.port), str(path)], timeout=60)
+    assert wait_until(lambda: (heard.last("dst/pacs/health") or {}).get("confirmed"))
+    assert wait_until(lambda: (heard.last("dst/dead-end/health") or {}).get("last_error") == "no_answer")
+    status = box.ask("status")
+    assert status["accepted"] >= len(ct_files)
+    count = status["accepted"]
+    assert wait_until(lambda: heard.last("gateway/health")["sums"]["accepted"] == count)
+    box.kill()
+    assert broken(heard.lines()) == []
+    text = heard.text()
+    assert len(heard.lines()) > 20
+    for value in identifying(sent):
+        assert value not in text, "an identifying value was published"
+
+
+IDENTIFYING = (
+    *("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "PatientAddress", "AccessionNumber"),
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "StudyDescription", "SeriesDescription", "StudyID"),
+    *("InstitutionName", "InstitutionAddress", "ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName"),
+    *("StationName", "DeviceSerialNumber", "RequestingPhysician", "AdmissionID", "ProtocolName"),
+)
+
+
+def identifying(files) -> set[str]:
+    """Each value of the files that tells of a person, and its parts; too short ones say nothing by being found."""
+    values = set()
+    for path in files:
+        try:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        except (pydicom.errors.InvalidDicomError, OSError, ValueError):
+            continue
+        for keyword in IDENTIFYING:
+            text = str(dataset.get(keyword, "") or "")
+            values.update(part for part in [text, *re.split(r"[\^\\=, \[\]']+", text)] if len(part) >= 5)
+    values -= {"STORESCU"}
+    assert len(values) > 100
+    return values
+
+
+def test_a_second_box_cannot_speak_for_this_one(make_box, broker, wait_until):
+    heard = broker.record()
+    box = make_box(more=broker.table()).start()
+    assert wait_until(lambda: heard.last("gateway/health"))
+    broker.publish("gw/v1/default/gateway/session", b'{"state":"offline"}', "-r", user="other-box")
+    broker.publish("gw/v1/default/gateway/cmd/reboot/1", b"{}", user="gateway")
+    time.sleep(0.5)
+    assert heard.last("/session")["state"] == "online"
+    assert heard.of("cmd/reboot/1") == []
+    box.kill()
+
+
+class Hostile:
+    """A TCP server that does to each connection what `act` does."""
+
+    def __init__(self, act) -> None:
+        self._act = act
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.met = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            self.met += 1
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection) -> None:
+        with connection:
+            try:
+                self._act(connection)
+            except OSError:
+                pass
+
+
+CONNACK = b"\x20\x03\x00\x00\x00"
+
+
+def hangs(connection) -> None:
+    time.sleep(60)
+
+
+def welcomes_and_hangs(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(CONNACK)
+    time.sleep(60)
+
+
+def talks_nonsense(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+
+
+def welcomes_and_talks_nonsense(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(CONNACK + bytes(range(256)) * 20)
+    time.sleep(1)
+
+
+def welcomes_and_sends_a_giant(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(CONNACK + b"\x30\xff\xff\xff\x7f\x00\x01a")
+    while True:
+        connection.sendall(bytes(65536))
+
+
+def welcomes_and_floods(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(CONNACK)
+    while True:
+        connection.sendall(b"\x30\x04\x00\x01a\x00" * 1000)
+
+
+def acknowledges_what_was_never_sent(connection) -> None:
+    connection.recv(4096)
+    connection.sendall(CONNACK + b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in range(1, 300)))
+    time.sleep(1)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        hangs,
+        welcomes_and_hangs,
+        talks_nonsense,
+        welcomes_and_talks_nonsense,
+        welcomes_and_sends_a_giant,
+        welcomes_and_floods,
+        acknowledges_what_was_never_sent,
+    ],
+    ids=lambda act: act.__name__,
+)
+def test_no_broker_can_keep_the_box_from_its_work(make_box, make_archive, dimse, ct_files, wait_until, act):
+    hostile, archive = Hostile(act), make_archive().start()
+    more = f'[mqtt]\nhost = "127.0.0.1"\nport = {hostile.port}\ninterval_s = 1\n'
+    box = make_box(dimse(archive.port), more=more).start()
+    assert wait_until(lambda: hostile.met)
+    before = resident_kb(box.process.pid)
+    send(ct_files, box.port)
+    assert wait_until(lambda: len(list(archive.folder.iterdir())) == len(ct_files))
+    after = resident_kb(box.process.pid)
+    assert after - before < 64 * 1024
+    began = time.monotonic()
+    assert box.stop() == 0
+    assert time.monotonic() - began < 10
+    assert "room_broke" not in box.log()
+    hostile.server.close()
+
+
+def test_home_assistant_finds_the_box_and_prometheus_reads_it(make_box, broker, wait_until, port):
+    heard, metrics = broker.record(), port()
+    more = broker.table(more="home_assistant = true") + f"[metrics]\nport = {metrics}\n"
+    box = make_box(more=more).start()
+    assert wait_until(lambda: heard.last("/config"))
+    found = heard.last("/config")
+    health = wait_until(lambda: heard.last("gateway/health"))
+    assert found["state_topic"] == "gw/v1/default/gateway/health"
+    for name, sensor in found["components"].items():
+        path = re.search(r"value_json\.([a-z_]+)(?:\.([a-z0-9_]+))?", sensor["value_template"])
+        value = health[path[1]]
+        assert path[2] is None or path[2] in value, name
+        assert sensor["unique_id"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+        assert "dicom_gateway_sums_agree 1.0" in answer.read().decode()
+    box.kill()
+
+
+def doctor(box) -> dict[str, dict]:
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway", "--config", str(box.config), "doctor", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    return {finding["name"]: finding for finding in map(json.loads, run.stdout.splitlines())}
+
+
+def test_doctor_looks_at_the_broker_whether_the_service_runs_or_not(make_box, broker, wait_until):
+    heard = broker.record()
+    box = make_box(more=broker.table())
+    assert doctor(box)["mqtt"]["good"]
+    box.start()
+    assert wait_until(lambda: heard.last("/session"))
+    assert doctor(box)["mqtt"]["good"]
+    box.kill()
+    broker.kill()
+    found = doctor(box)["mqtt"]
+    assert not found["good"]
+    assert found["fix"]
