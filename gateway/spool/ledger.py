@@ -20,7 +20,7 @@ from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, De
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
 from gateway.spool.promises import Promises
-from gateway.spool.rows import Claim, Held, ScrubState, due, held_of, ledger_errors
+from gateway.spool.rows import NO_OTHER_DISK, Claim, Held, ScrubState, due, held_of, ledger_errors
 
 SCHEMA_VERSION = 8
 REMEMBERED = 100_000
@@ -44,7 +44,7 @@ class Ledger:
             mode = self._db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             if mode != "wal":  # an I/O error here leaves another mode without raising
                 raise SpoolError(f"the ledger did not enter WAL mode but stayed in '{mode}'")
-            for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0"):
+            for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0", NO_OTHER_DISK):
                 self._db.execute(f"PRAGMA {pragma}")
             self.promises = Promises(self._db)
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])

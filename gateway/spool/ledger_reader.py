@@ -12,7 +12,7 @@ from gateway.model.errors import GatewayError
 from gateway.model.instance import Priority
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
 from gateway.spool.promises import Promises
-from gateway.spool.rows import Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
+from gateway.spool.rows import NO_OTHER_DISK, Claim, Held, Released, ScrubState, Sent, Sums, due, held_of, ledger_errors
 
 _SENT = (
     "seq, sop_class_uid, iif(sent_as = '', sop_instance_uid, sent_as), iif(sent_as = '', study_uid, ''), "
@@ -45,6 +45,7 @@ class LedgerReader:
             )
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA query_only=ON")
+            self._db.execute(f"PRAGMA {NO_OTHER_DISK}")
             self.promises = Promises(self._db)
 
     def close(self) -> None:

@@ -11,6 +11,9 @@ from gateway.model.errors import SpoolError
 from gateway.model.instance import Door, Header, Origin, Priority, SOPInstance
 from gateway.model.lifecycle import Custody, Delivery
 
+NO_OTHER_DISK = "temp_store=MEMORY"
+"""SQLite's own temporary files would be in /var/tmp or /tmp, and a ledger fault when those are full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -235,3 +238,30 @@ def test_what_retires_leaves_the_sums(book, tmp_path):
         ("a", "confirmed", 1, 100)
     ]
     reader.close()
+
+
+GIVES_UP_FORTY = """
+import sys
+from pathlib import Path
+from gateway.model.instance import Door, Header, Origin
+from gateway.spool.spool import Spool
+spool = Spool(Path(sys.argv[1]), 0, 100)
+for number in range(40):
+    identity = ("1.2.840.10008.5.1.4.1.1.2", f"1.2.{number}", "1.2.840.10008.1.2")
+    part = spool.new_part(identity)
+    part.write(b"x" * 100)
+    spool.take(part, Header(*identity[:2], "1.2", "1.2", "CT"), Origin(Door.IMPORT), identity)
+spool.change(lambda ledger: ledger._db.execute("UPDATE instance SET state = 'released'").rowcount)
+assert spool.retire([one.held for one in spool.reader.released(100)]) == 40
+spool.close()
+"""
+
+
+def test_the_ledger_needs_no_other_disk_not_even_to_make_room(tmp_path):
+    """Where SQLite would have its temporary files, nothing has come and gone."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    before = elsewhere.stat().st_mtime_ns
+    environment = {**os.environ, "SQLITE_TMPDIR": str(elsewhere)}
+    subprocess.run([sys.executable, "-c", GIVES_UP_FORTY, str(tmp_path / "data")], env=environment, check=True)
+    assert elsewhere.stat().st_mtime_ns == before
