@@ -241,8 +241,9 @@ class Lane:
                 self._ready[claim.priority].appendleft(claim)  # given back with the others
             return
         except CustodyRot as rot:
-            self._quarantine(held, rot)
-            return
+            if self._quarantine(held, rot):
+                return
+            verdict = Verdict.deferred(Blame.GATEWAY, text=rot.detail)
         except SpoolError as error:  # too many open files, say: neither the instance nor the destination is ill
             verdict = Verdict.deferred(Blame.GATEWAY, text=error.detail)
         finally:
@@ -393,14 +394,17 @@ class Lane:
         for claim, verdict, delay_s in late:
             self._record(claim, verdict, delay_s)
 
-    def _quarantine(self, held: Held, rot: CustodyRot) -> None:
+    def _quarantine(self, held: Held, rot: CustodyRot) -> bool:
+        """Put a rotten instance aside; False when that cannot be written down at present: it is found again."""
         log.error("custody_rot object=%s reason=%s", held.instance.object_id, rot.detail)
         try:
             self._spool.quarantine(held, rot.detail)
         except SpoolError as error:
             log.error("quarantine_failed object=%s reason=%s", held.instance.object_id, error.detail)
+            return False
         with self._lock:
             self._in_hand.discard(held.seq)
+        return True
 
     def _give_back(self, classes: Iterable[Priority] = Priority) -> None:
         """Put claims that nobody has begun back into the queue."""

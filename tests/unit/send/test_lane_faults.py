@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
-from unittest.mock import Mock
+from contextlib import contextmanager
+from unittest.mock import DEFAULT, Mock
+
+import pytest
 
 from gateway.config.destinations import DimseDestination
 from gateway.model.errors import SpoolError
 from gateway.model.instance import Door, Header, Origin
+from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Blame, Verdict
 from gateway.model.way import Way
 from gateway.send.dispatch import Lane
@@ -17,11 +21,17 @@ from tests.conftest import until
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-class Archive:
-    """Goes away at the first instance, and the ledger with it; both come back at the first probe."""
+SETTINGS = DimseDestination(
+    name="pacs", kind="dimse", host="h", port=1, ae_title="A", associations=1, compression="off",
+    retry_first_s=0.1, retry_ceiling_s=0.2,
+)  # fmt: skip
 
-    def __init__(self, spool: Spool) -> None:
-        self.spool, self.change, self.got, self.away = spool, spool.committer.change, [], True
+
+class Archive:
+    """Takes what it can read to its end."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
 
     def prepare(self, offers) -> None: ...
 
@@ -31,30 +41,50 @@ class Archive:
     def close(self) -> None: ...
 
     def deliver(self, consignment) -> Verdict:
-        if self.away:
-            self.spool.committer.change = Mock(side_effect=SpoolError("the ledger failed"))
-            return Verdict.deferred(Blame.DESTINATION, text="gone")
+        for _ in consignment.body():
+            pass
         self.got.append(consignment.sop_instance_uid)
         return Verdict.accepted()
+
+    def probe(self) -> Verdict:
+        return Verdict.accepted()
+
+
+class Vanishing(Archive):
+    """Goes away at the first instance, and the ledger with it; both come back at the first probe."""
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__()
+        self.spool, self.change, self.away = spool, spool.committer.change, True
+
+    def deliver(self, consignment) -> Verdict:
+        if not self.away:
+            return super().deliver(consignment)
+        self.spool.committer.change = Mock(side_effect=SpoolError("the ledger failed"))
+        return Verdict.deferred(Blame.DESTINATION, text="gone")
 
     def probe(self) -> Verdict:
         self.away, self.spool.committer.change = False, self.change
         return Verdict.accepted()
 
 
-def test_claims_that_could_not_be_given_back_are_carried_when_the_destination_is_well_again(tmp_path):
-    spool = Spool(tmp_path, 0, 100, lambda *_: {"pacs": Way()})
+@pytest.fixture
+def spool(tmp_path):
+    opened = Spool(tmp_path, 0, 100, lambda *_: {"pacs": Way()})
     for number in range(3):
         identity = (CT, f"1.2.{number}", "1.2.840.10008.1.2")
-        part = spool.new_part(identity)
+        part = opened.new_part(identity)
         part.write(b"x" * 100)
-        spool.take(part, Header(CT, identity[1], "1.2", "1.2", "CT"), Origin(Door.IMPORT), identity)
-    settings = DimseDestination(
-        name="pacs", kind="dimse", host="h", port=1, ae_title="A", associations=1, compression="off",
-        retry_first_s=0.1, retry_ceiling_s=0.2,
-    )  # fmt: skip
-    archive, stop = Archive(spool), threading.Event()
-    lane = Lane(settings, spool, lambda: archive, Mock(rates={}))
+        opened.take(part, Header(CT, identity[1], "1.2", "1.2", "CT"), Origin(Door.IMPORT), identity)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def lane(spool: Spool, archive: Archive):
+    """A lane of one courier, with the thread that commits what nobody waits for."""
+    stop = threading.Event()
+    lane = Lane(SETTINGS, spool, lambda: archive, Mock(rates={}))
     rooms = [
         threading.Thread(target=lane.run, args=(0, stop, lambda: None)),
         threading.Thread(target=spool.committer.run, args=(stop, lambda: None)),
@@ -62,9 +92,25 @@ def test_claims_that_could_not_be_given_back_are_carried_when_the_destination_is
     for room in rooms:
         room.start()
     try:
-        assert until(lambda: sorted(archive.got) == ["1.2.0", "1.2.1", "1.2.2"], 10), archive.got
+        yield
     finally:
         stop.set()
         for room in rooms:
             room.join(10)
-        spool.close()
+
+
+def test_claims_that_could_not_be_given_back_are_carried_when_the_destination_is_well_again(spool):
+    archive = Vanishing(spool)
+    with lane(spool, archive):
+        assert until(lambda: sorted(archive.got) == ["1.2.0", "1.2.1", "1.2.2"], 10), archive.got
+
+
+def test_rot_that_could_not_be_written_down_is_found_again(spool):
+    rotten = next(spool.store.objects.rglob("*.dcm"))
+    rotten.write_bytes(rotten.read_bytes()[:-1] + b"y")
+    honest, archive = spool.quarantine, Archive()
+    spool.quarantine = Mock(side_effect=[SpoolError("the ledger failed"), DEFAULT], wraps=honest)
+    with lane(spool, archive):
+        assert until(lambda: spool.reader.sums().custody.get(Custody.QUARANTINED, (0, 0))[0] == 1, 10)
+        assert until(lambda: len(archive.got) == 2, 10)
+    assert spool.quarantine.call_count == 2, "not again and again"
