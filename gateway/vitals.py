@@ -256,7 +256,11 @@ class HealthRooms:
     def line(self) -> dict[str, Any]:
         """Return how the line to the broker is."""
         publisher = self.publisher
-        return {"connected": bool(publisher and publisher.connected), "reason": publisher.reason if publisher else ""}
+        return {
+            "configured": publisher is not None,
+            "connected": bool(publisher and publisher.connected),
+            "reason": publisher.reason if publisher else "",
+        }
 
 
 def _announcements(speaker: Speaker, identity: Identity) -> list[Message]:

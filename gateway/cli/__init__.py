@@ -19,7 +19,7 @@ COMMANDS = {
     "config": ("gateway.cli.config_cmd:config", "Check and show the configuration."),
     "doctor": ("gateway.cli.doctor_cmd:doctor", "Look for what would keep the gateway from its work."),
     "status": ("gateway.cli.status_cmd:status", "Show what is here and what waits."),
-    "queue": ("gateway.cli.queue_cmd:queue", "Look at deliveries; hold, release, retry, export."),
+    "queue": ("gateway.cli.queue_cmd:queue", "Look at deliveries; hold, release, retry, pause, export."),
     "route": ("gateway.cli.route_cmd:route", "Show the routes, and which of them an object takes and why."),
     "import": ("gateway.cli.import_cmd:import_", "Take custody of files."),
     "echo": ("gateway.cli.echo_cmd:echo", "Verify one destination."),

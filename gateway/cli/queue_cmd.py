@@ -117,6 +117,25 @@ queue.add_command(_operation("queue_release", "Release held deliveries."))
 
 
 @queue.command()
+@click.argument("destination")
+@click.option("--for", "for_s", type=click.IntRange(1, 86400), default=3600, show_default=True, help="Seconds.")
+@click.pass_context
+def pause(ctx: click.Context, destination: str, for_s: int) -> None:
+    """Let nothing leave for a destination for a while; a restart of the service ends it too."""
+    ask_service(settings_of(ctx), {"do": "lane_pause", "destination": destination, "for_s": for_s})
+    click.echo(f"nothing leaves for {destination} for {for_s} s")
+
+
+@queue.command()
+@click.argument("destination")
+@click.pass_context
+def resume(ctx: click.Context, destination: str) -> None:
+    """End a pause."""
+    ask_service(settings_of(ctx), {"do": "lane_pause", "destination": destination, "for_s": 0})
+    click.echo(f"{destination} goes on")
+
+
+@queue.command()
 @click.argument("study_uid")
 @click.pass_context
 def settle(ctx: click.Context, study_uid: str) -> None:

@@ -170,6 +170,8 @@ def _print(answer: dict[str, Any]) -> None:
     rows = []
     for name, row in sorted(answer["destinations"].items()):
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"
+        if row.get("paused_for_s"):
+            health = f"PAUSED for {row['paused_for_s']:.0f} s more; {health}"
         if row.get("unanswered"):
             health = f"{health}; no evidence: {row['unanswered']}"
         rows.append([name, *(str(row.get(state, 0)) for state in STATES), health])
@@ -177,6 +179,10 @@ def _print(answer: dict[str, Any]) -> None:
     for name, row in sorted(answer["destinations"].items()):
         if said := _pace(row, answer.get("bandwidth", {})):
             click.echo(f"{name}: {', '.join(said)}")
+    if answer.get("mqtt") and answer["mqtt"]["configured"]:
+        click.echo(
+            f"mqtt {'connected' if answer['mqtt']['connected'] else 'NOT CONNECTED: ' + answer['mqtt']['reason']}"
+        )
     for row in answer["commitment"]:
         told = f"report not taken {row['attempts']} times: {row['reason']}" if row["attempts"] else "to be reported"
         click.echo(

@@ -266,6 +266,13 @@ def test_home_assistant_finds_the_box_and_prometheus_reads_it(make_box, broker, 
     box.kill()
 
 
+def cli(box, *words) -> str:
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway", "--config", str(box.config), *words], capture_output=True, text=True
+    )
+    return run.stdout + run.stderr
+
+
 def doctor(box) -> dict[str, dict]:
     run = subprocess.run(
         [sys.executable, "-m", "gateway", "--config", str(box.config), "doctor", "--json"],
@@ -282,8 +289,22 @@ def test_doctor_looks_at_the_broker_whether_the_service_runs_or_not(make_box, br
     box.start()
     assert wait_until(lambda: heard.last("/session"))
     assert doctor(box)["mqtt"]["good"]
+    assert "mqtt connected" in cli(box, "status")
     box.kill()
     broker.kill()
     found = doctor(box)["mqtt"]
     assert not found["good"]
     assert found["fix"]
+
+
+def test_an_operator_pauses_a_destination_at_the_box(make_box, make_archive, dimse, ct_files, wait_until):
+    archive = make_archive().start()
+    box = make_box(dimse(archive.port)).start()
+    assert "nothing leaves" in cli(box, "queue", "pause", "pacs", "--for", "600")
+    send(ct_files[:2], box.port)
+    assert "PAUSED" in cli(box, "status")
+    assert list(archive.folder.iterdir()) == []
+    assert "goes on" in cli(box, "queue", "resume", "pacs")
+    assert wait_until(lambda: len(list(archive.folder.iterdir())) == 2)
+    assert "known: pacs" in cli(box, "queue", "pause", "nowhere")
+    box.kill()
