@@ -103,6 +103,8 @@ def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, t
     assert status["accepted"] >= len(ct_files)
     count = status["accepted"]
     assert wait_until(lambda: heard.last("gateway/health")["sums"]["accepted"] == count)
+    studies = len(box.ask("studies", limit=1000))
+    assert wait_until(lambda: heard.last("mod/ct1/health")["studies_today"] == studies)
     box.kill()
     assert broken(heard.lines()) == []
     text = heard.text()

@@ -1,0 +1,99 @@
+"""The observer, with a house that says what the test says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.health import observer as module
+from gateway.health.observer import Observer, Sources
+from gateway.model.errors import SpoolError
+from gateway.model.health import Arrivals, Custodian, Status, Sums
+
+
+class House:
+    def __init__(self) -> None:
+        self.sums, self.state, self.broken = Sums(), 0, False
+
+    def custodian(self):
+        if self.broken:
+            raise SpoolError("the ledger is gone")
+        return Custodian(self.sums)
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+@pytest.fixture
+def observer(house, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.machine, "clock", lambda: module.machine.Clock("chrony", True, 0.1))
+    sources = Sources(
+        house.custodian,
+        lambda: house.state,
+        lambda: [Arrivals("ct1", 1, time.time())],
+        lambda: ["ct1"],
+        lambda: {"mqtt": Path("cert.pem")},
+        lambda path, now: 100.0,
+    )
+    return Observer(sources, tmp_path, 3600.0)
+
+
+def codes(observer) -> set[str]:
+    return {reason.code for reason in observer.observe().reasons}
+
+
+def test_it_sees_house_machine_scanners_and_certificates(observer):
+    seen = observer.observe()
+    assert seen.custodian.sums.agree
+    assert seen.host.disk.used_pct is not None
+    assert seen.host.clock.synced
+    assert seen.host.certificates[0].days_left == 100.0
+    assert seen.modalities[0].studies_today == 1
+
+
+def test_a_uid_that_comes_again_with_other_bytes_is_an_alarm_for_a_day_not_for_ever(observer, house, monkeypatch):
+    house.sums = Sums(uid_conflicts=3)
+    assert "uid_conflict" not in codes(observer), "those of earlier lives are no news"
+    house.sums = Sums(uid_conflicts=4)
+    assert "uid_conflict" in codes(observer)
+    assert "uid_conflict" in codes(observer)
+    later = time.monotonic() + 86401
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    assert "uid_conflict" not in codes(observer)
+
+
+def test_a_ledger_that_cannot_be_read_is_critical_and_the_last_sums_stay(observer, house):
+    house.sums = Sums(accepted=7)
+    observer.latest = observer.observe()
+    house.broken = True
+    seen = observer.observe()
+    assert seen.status is Status.CRITICAL
+    assert "ledger_fault" in {reason.code for reason in seen.reasons}
+    assert seen.custodian.sums.accepted == 7
+
+
+def test_news_is_told_at_once_and_nothing_is_told_before_its_time(observer, house, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_S", 0.02)
+    monkeypatch.setattr(module, "SOONEST_S", 0.05)
+    told, stop = [], threading.Event()
+    observer.changed.append(told.append)
+    room = threading.Thread(target=observer.run, args=(stop, lambda: None))
+    room.start()
+
+    def count_after(change) -> int:
+        change()
+        time.sleep(0.5)
+        return len(told)
+
+    assert count_after(lambda: None) == 1
+    assert count_after(lambda: setattr(house, "state", 1)) == 2
+    assert count_after(observer.look_now) == 3
+    assert count_after(lambda: observer.mains(True)) == 4
+    assert told[-1].host.power.on_battery
+    stop.set()
+    room.join(5)
