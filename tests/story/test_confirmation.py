@@ -187,7 +187,7 @@ def test_what_no_report_names_is_asked_for_again(committing, make_box, dimse, ct
     box = make_box(dimse(archive.port, more=EVIDENCE + "\nconfirm_timeout_s = 2")).start()
     send(box, ct_files[:3])
     assert wait_until(lambda: len(archive.asked) >= 2), box.log()
-    assert states(box)["confirmed"] == 2
+    assert wait_until(lambda: states(box)["confirmed"] == 2), "the two may have been asked about one after the other"
     archive.forget = ()
     assert wait_until(box.delivered_all), (box.log(), box.ask("status"))
     assert archive.stored.count(forgotten) == 1
