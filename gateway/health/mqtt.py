@@ -65,7 +65,7 @@ class Incoming:
 
 
 class _Client(mqtt.Client):
-    """paho, with the name that is expected in the broker's certificate."""
+    """paho, with the name that is expected in the broker's certificate, and a limit to what is read."""
 
     expected_name: str | None = None
 
@@ -79,10 +79,11 @@ class _Client(mqtt.Client):
         secured.do_handshake()
         return secured
 
-    @property
-    def incoming_bytes(self) -> int:
-        """How much of the packet that is being read is still to come."""
-        return int(self._in_packet["to_process"])
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Read; paho asks for as much as the broker says that a packet has, which may be 256 MB."""
+        if bufsize > MAX_PACKET_BYTES:
+            raise LineLost("the broker sends a packet larger than we take")
+        return super()._sock_recv(bufsize)
 
 
 class Session:
@@ -179,8 +180,6 @@ class Session:
             raise LineLost(f"the broker refuses us: {self._refused}")
         if outcome:
             raise LineLost("the line broke")
-        if client.incoming_bytes > MAX_PACKET_BYTES:
-            raise LineLost("the broker sends a packet larger than we take")
         if any(time.monotonic() - sent_at > ACK_S for _, sent_at in self._unacknowledged.values()):
             raise LineLost("the broker acknowledges nothing")
 

@@ -89,11 +89,14 @@ def test_after_a_restart_of_the_broker_everything_is_told_again(make_box, broker
     box.kill()
 
 
-def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, test_files, ct_files, wait_until):
+def test_no_patient_data_leaves_by_mqtt_or_metrics(
+    make_box, broker, make_archive, dimse, test_files, ct_files, wait_until, port
+):
     archive = make_archive().start()
     heard = broker.record()
     destinations = dimse(archive.port) + dimse(1, "dead-end")
-    box = make_box(destinations, more=broker.table() + MODALITY).start()
+    metrics = port()
+    box = make_box(destinations, more=broker.table() + MODALITY + f"[metrics]\nport = {metrics}\n").start()
     sent = [*ct_files, *test_files[:40]]
     for path in sent:
         subprocess.run(["storescu", "-aet", "STORESCU", "127.0.0.1", str(box.port), str(path)], timeout=60)
@@ -105,10 +108,13 @@ def test_no_patient_data_leaves_by_mqtt(make_box, broker, make_archive, dimse, t
     assert wait_until(lambda: heard.last("gateway/health")["sums"]["accepted"] == count)
     studies = len(box.ask("studies", limit=1000))
     assert wait_until(lambda: heard.last("mod/ct1/health")["studies_today"] == studies)
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+        shown = answer.read().decode()
     box.kill()
     assert broken(heard.lines()) == []
-    text = heard.text()
     assert len(heard.lines()) > 20
+    text = heard.text() + shown
+    assert "dicom_gateway_accepted_total" in shown
     for value in identifying(sent):
         assert value not in text, "an identifying value was published"
 
@@ -180,6 +186,7 @@ CONNACK = b"\x20\x03\x00\x00\x00"
 
 
 def hangs(connection) -> None:
+    """In the middle of the TLS handshake."""
     time.sleep(60)
 
 
@@ -235,7 +242,8 @@ def acknowledges_what_was_never_sent(connection) -> None:
 )
 def test_no_broker_can_keep_the_box_from_its_work(make_box, make_archive, dimse, ct_files, wait_until, act):
     hostile, archive = Hostile(act), make_archive().start()
-    more = f'[mqtt]\nhost = "127.0.0.1"\nport = {hostile.port}\ninterval_s = 1\n'
+    tls = "tls = {}\n" if act is hangs else ""
+    more = f'[mqtt]\nhost = "127.0.0.1"\nport = {hostile.port}\ninterval_s = 1\n{tls}'
     box = make_box(dimse(archive.port), more=more).start()
     assert wait_until(lambda: hostile.met)
     before = resident_kb(box.process.pid)
@@ -243,6 +251,8 @@ def test_no_broker_can_keep_the_box_from_its_work(make_box, make_archive, dimse,
     assert wait_until(lambda: len(list(archive.folder.iterdir())) == len(ct_files))
     after = resident_kb(box.process.pid)
     assert after - before < 64 * 1024
+    if act is welcomes_and_sends_a_giant:
+        assert "larger than we take" in box.log()
     began = time.monotonic()
     assert box.stop() == 0
     assert time.monotonic() - began < 10
