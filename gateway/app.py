@@ -29,7 +29,7 @@ from gateway.dicom.listener import Listener
 from gateway.health.commands import Done
 from gateway.identity.signing import SigningKey, signing_key
 from gateway.identity.tls import server_context
-from gateway.model.errors import ConfigError, SpoolError
+from gateway.model.errors import ConfigError, IdentityError, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
@@ -209,7 +209,7 @@ class Gateway:
         try:
             new = load(self.config_path).settings
             self._build_couriers_once(new)
-        except ConfigError as error:
+        except (ConfigError, IdentityError) as error:
             log.error("reload_refused reason=%s", error.detail)
             return
         old, self.settings = self.settings, new

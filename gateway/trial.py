@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.config.load import parse
+from gateway.config.load import load, parse
 from gateway.health.commands import Done
 from gateway.model.errors import ConfigError, GatewayError
 from gateway.model.verdict import Outcome
@@ -107,7 +107,8 @@ class Trial:
         while time.monotonic() < deadline:
             time.sleep(PAUSE_S)
             known = [name for name in record.reached if name in self._gateway.lanes]
-            if (self._connected() or not record.connected) and all(self._reaches(name) for name in known):
+            reached = (self._connected() or not record.connected) and all(self._reaches(name) for name in known)
+            if reached and self._in_force():
                 log.warning("trial_passed")
                 self._end(record, Done(True, "applied"))
                 return
@@ -133,6 +134,15 @@ class Trial:
         self._path.unlink(missing_ok=True)
         self.busy = False
         self._finish(record.command_id, done)
+
+    def _in_force(self) -> bool:
+        """True when the gateway works by the file: one that it could not use must not wait for the next restart."""
+        path = self._gateway.config_path
+        assert path is not None
+        try:
+            return load(path).settings == self._gateway.settings
+        except ConfigError:
+            return False
 
     def _connected(self) -> bool:
         rooms = self._gateway.health

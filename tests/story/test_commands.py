@@ -187,6 +187,17 @@ def test_a_configuration_that_loses_an_archive_goes_back_even_after_a_crash(comm
     assert box.config.read_text() == before
 
 
+def test_a_configuration_that_the_box_cannot_use_never_stays(commanded, broker, ops, wait_until, dimse, tmp_path):
+    box, heard = commanded
+    before = box.config.read_text()
+    (tmp_path / "no.pem").write_text("no certificate")
+    tls = f'tls = {{ ca_file = "{tmp_path}/no.pem" }}\n'
+    given = apply(broker, ops, before + dimse(box.archive.port, "second", tls), confirm_s=2)
+    assert wait_until(lambda: results(heard, given)[-1:] == ["failed"], 45)
+    assert box.config.read_text() == before
+    assert "room_broke" not in box.log()
+
+
 def test_a_box_converges_to_what_is_desired_of_it_once(commanded, broker, ops, wait_until, dimse):
     box, heard = commanded
     text = box.config.read_text() + dimse(box.archive.port, "second")
