@@ -40,8 +40,12 @@ def body_of(number: int) -> tuple[str, bytes]:
     return uid, wire.data_set(uid, wire.explicit(0x7FE00010, "OW", noise))
 
 
-def say(what: str, uid: str, sha256: str) -> None:
-    os.write(1, f"{what} {uid} {sha256}\n".encode())
+Say = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """On standard output at once, so that the line's place among the system calls is when it happened."""
+    os.write(1, f"{line}\n".encode())
 
 
 def again(step: Callable[[], T]) -> T:
@@ -54,7 +58,7 @@ def again(step: Callable[[], T]) -> T:
     raise SystemExit(75)
 
 
-def accept(spool: Spool, number: int) -> None:
+def accept(spool: Spool, number: int, say: Say = say) -> None:
     uid, content = body_of(number)
     identity = (wire.CT, uid, wire.EXPLICIT)
 
@@ -68,20 +72,17 @@ def accept(spool: Spool, number: int) -> None:
         spool.take(part, Header(wire.CT, uid, "1.2.3", "1.2.4", "CT"), Origin(Door.IMPORT), identity)
 
     sha256 = hashlib.sha256(content).hexdigest()
-    say("sent", uid, sha256)
+    say(f"sent {uid} {sha256}")
     again(take)
-    say("acknowledged", uid, sha256)
+    say(f"acknowledged {uid} {sha256}")
 
 
-def deliver(spool: Spool) -> list[int]:
+def deliver(spool: Spool, say: Say = say) -> None:
     """Carry what is due, as a lane does: claimed, read with its proof, told to the archive, written down."""
-    carried = []
     for claim in again(lambda: spool.claim(DESTINATION, 100, 1.0)):
         content = again(lambda claim=claim: b"".join(spool.body(claim.held)))
-        say("delivered", claim.held.instance.sop_instance_uid, hashlib.sha256(content).hexdigest())
+        say(f"delivered {claim.held.instance.sop_instance_uid} {hashlib.sha256(content).hexdigest()}")
         again(lambda claim=claim: spool.record(claim, Verdict.accepted(0), 0.0, suffices=False).outcome())
-        carried.append(claim.held.seq)
-    return carried
 
 
 def confirm(spool: Spool) -> None:
@@ -99,15 +100,15 @@ def retire(spool: Spool) -> None:
         pass
 
 
-def live(data: Path, objects: int) -> None:
+def live(data: Path, objects: int, say: Say = say) -> None:
     spool = Spool(data, 0, 100, router)
     for number in range(objects):
-        accept(spool, number)
+        accept(spool, number, say)
         if number % 4 == 3:
-            deliver(spool)
+            deliver(spool, say)
             confirm(spool)
             retire(spool)
-    deliver(spool)
+    deliver(spool, say)
     confirm(spool)
     retire(spool)
     spool.close()

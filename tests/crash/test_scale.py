@@ -10,8 +10,6 @@ import shutil
 import sqlite3
 import statistics
 import time
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,8 +28,7 @@ CHUNK = 10_000
 def fill(data: Path, count: int, *, released: bool) -> None:
     """Put so many objects into a new spool: queued for `pacs`, or released by it."""
     spool = Spool(data, 0, 100, lambda *_: {life.DESTINATION: life.Way()})
-    with redirect_stdout(StringIO()):
-        life.accept(spool, 0)
+    life.accept(spool, 0, [].append)
     spool.close()
     first = next((data / "objects").rglob("*.dcm"))
     db = sqlite3.connect(data / "ledger.db")
