@@ -60,7 +60,9 @@ class Scanner:
             return self._waiting.pop(0)
         self._number += 1
         uid = f"2.25.{self._luck.getrandbits(100)}.{self._number}"
-        pixels = self._luck.randbytes(self._luck.randint(*self.sizes) // 2 * 2)
+        size = self._luck.randint(*self.sizes) // 2 * 2
+        noise = self._luck.randbytes(min(size, 1 << 20))
+        pixels = (noise * (size // len(noise) + 1))[:size]
         return uid, wire.data_set(uid, wire.explicit(0x7FE00010, "OW", pixels))
 
     def send(self, port: int, count: int, timeout_s: float = 10.0) -> int:
