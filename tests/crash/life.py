@@ -21,7 +21,7 @@ from typing import TypeVar
 from gateway.config.schema import SpoolSettings
 from gateway.confirm.evidence import Findings, settle
 from gateway.model.errors import Refused, SpoolError
-from gateway.model.instance import Door, Header, Origin
+from gateway.model.instance import Door, Header, Origin, Priority
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
 from gateway.retire.sweeper import Sweeper
@@ -79,7 +79,7 @@ def accept(spool: Spool, number: int, say: Say = say) -> None:
 
 def deliver(spool: Spool, say: Say = say) -> None:
     """Carry what is due, as a lane does: claimed, read with its proof, told to the archive, written down."""
-    for claim in again(lambda: spool.claim(DESTINATION, 100, 1.0)):
+    for claim in again(lambda: spool.claim(DESTINATION, Priority.NORMAL, 100, 1.0)):
         content = again(lambda claim=claim: b"".join(spool.body(claim.held)))
         say(f"delivered {claim.held.instance.sop_instance_uid} {hashlib.sha256(content).hexdigest()}")
         again(lambda claim=claim: spool.record(claim, Verdict.accepted(0), 0.0, suffices=False).outcome())

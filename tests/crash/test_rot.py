@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model.errors import CustodyRot, SpoolError
+from gateway.model.instance import Priority
 from gateway.model.verdict import Verdict
 from gateway.spool.audit import faults
 from gateway.spool.spool import Spool
@@ -90,7 +91,7 @@ def delivered_from(spool: Spool) -> set[tuple[str, str]]:
     """Deliver what the ledger still knows of, as a lane would."""
     found = set()
     for name in (life.DESTINATION, "never"):
-        for claim in spool.claim(name, 100, 1.0):
+        for claim in spool.claim(name, Priority.NORMAL, 100, 1.0):
             try:
                 content = b"".join(spool.body(claim.held))
             except CustodyRot as rot:
