@@ -6,11 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.load import load, parse
@@ -18,6 +16,7 @@ from gateway.health.commands import Done
 from gateway.model.errors import ConfigError, GatewayError
 from gateway.model.verdict import Outcome
 from gateway.send.couriers import COURIERS
+from gateway.spool.files import replace_file
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
@@ -93,7 +92,7 @@ class Trial:
         reached = [name for name in list(self._gateway.lanes) if self._reaches(name)]
         record = _Record(command_id, before, reached, self._connected(), confirm_s)
         try:
-            _write(self._path, json.dumps(asdict(record)))
+            replace_file(self._path, json.dumps(asdict(record)))
             self._put(text)
         except OSError as error:
             log.error("trial_failed reason=%s", error.strerror)
@@ -123,7 +122,7 @@ class Trial:
         """Put a file in force, and wait until it is."""
         path = self._gateway.config_path
         assert path is not None
-        _write(path, text)
+        replace_file(path, text)
         reloads = self._gateway.reloads
         self._gateway.request_reload()
         deadline = time.monotonic() + RELOAD_S
@@ -160,19 +159,3 @@ class Trial:
                 courier.close()
         except GatewayError:
             return False
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file, whole and durably, with the rights that it had."""
-    part = path.with_name(f".{path.name}.part")
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -90,12 +90,6 @@ class StoreScp:
     def admit(self, facts: AssociationFacts) -> Rejection | None:
         """Judge an association before it is taken."""
         settings = self._settings()
-        if any(
-            is_archive(destination, facts.calling_ae_title, facts.address)
-            for destination in settings.destination
-            if isinstance(destination, DimseDestination) and destination.confirm == "commitment"
-        ):
-            return None  # its reports are what makes room; an object would be refused by itself
         try:
             room = Room.TIGHT if self._spool.committer.fault else self._spool.capacity().room
         except SpoolError:
@@ -113,10 +107,20 @@ class StoreScp:
             if facts.called_ae_title not in (settings.gateway.ae_title, *self._listener.called_ae_titles):
                 log.warning("called_ae_title_differs from=%s called=%r", facts.address, facts.called_ae_title)
             return None
+        if self._may_report(facts):  # asked last: it may look up a host name, which no scanner is to wait for
+            return None
         known = (m.name for m in settings.modality if is_modality(m, facts.calling_ae_title, facts.address))
         self.rejected[next(known, ""), reason] += 1
         log.warning("association_rejected from=%s port=%d reason=%r", facts.address, facts.listener_port, reason.value)
         return REJECTION[reason]
+
+    def _may_report(self, facts: AssociationFacts) -> bool:
+        """True for an archive that owes us evidence: its reports make room. An object of its is refused by itself."""
+        return any(
+            is_archive(destination, facts.calling_ae_title, facts.address)
+            for destination in self._settings().destination
+            if isinstance(destination, DimseDestination) and destination.confirm == "commitment"
+        )
 
     def store(self, request: Request) -> StoreReceiver:
         """Open a place for an object; raises Refused."""

@@ -17,6 +17,7 @@ from gateway.config.destinations import DimseDestination, StowDestination
 from gateway.confirm.evidence import Findings, Unanswered
 from gateway.dicom.attributes import attribute_values
 from gateway.dicom.command import C_FIND_RQ
+from gateway.dicom.part10 import element_bytes
 from gateway.dicom.requestor import PeerFailed, Requestor
 from gateway.identity.peers import WebClient, WebFailed, witness_of
 from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE
@@ -111,7 +112,7 @@ class CFind:
                 self._requestor.accepted[pair],
                 C_FIND_RQ,
                 STUDY_ROOT_FIND,
-                identifier(key, implicit=pair[1] == IMPLICIT_LE),
+                identifier(key, pair[1]),
             )
         except PeerFailed as error:
             self._drop()
@@ -136,22 +137,16 @@ class CFind:
             self._requestor = None
 
 
-def identifier(key: Key, *, implicit: bool) -> bytes:
+def identifier(key: Key, transfer_syntax_uid: str) -> bytes:
     """Return a C-FIND identifier that asks for SOP Instance UIDs (PS3.4 C.4.1.1.3)."""
-    study_uid, series_uid, instance_uid = key
-
-    def element(tag: int, vr: bytes, text: str, pad: bytes) -> bytes:
-        value = text.encode("latin-1", "replace")
-        value += pad * (len(value) % 2)
-        head = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
-        return head + (len(value).to_bytes(4, "little") if implicit else vr + len(value).to_bytes(2, "little")) + value
-
-    return (
-        element(SOP_INSTANCE_UID, b"UI", instance_uid, b"\0")
-        + element(LEVEL, b"CS", "IMAGE", b" ")
-        + element(STUDY_UID, b"UI", study_uid, b"\0")
-        + element(SERIES_UID, b"UI", series_uid, b"\0")
+    study_uid, series_uid, instance_uid = (uid.encode("latin-1", "replace") for uid in key)
+    values = (
+        (SOP_INSTANCE_UID, b"UI", instance_uid),
+        (LEVEL, b"CS", b"IMAGE"),
+        (STUDY_UID, b"UI", study_uid),
+        (SERIES_UID, b"UI", series_uid),
     )
+    return b"".join(element_bytes(tag, vr, value, transfer_syntax_uid) for tag, vr, value in values)
 
 
 class Qido:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.dicom.negotiation import Malformed
-from gateway.dicom.part10 import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, UNDEFINED
+from gateway.dicom.part10 import ITEM, ITEM_END, LONG_VRS, SEQUENCE_END, UNDEFINED, element_bytes
 from gateway.model.transfer_syntax import is_big_endian, is_implicit
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -147,20 +147,13 @@ def read_data_set(data: bytes, transfer_syntax_uid: str) -> Report:
 
 def write_data_set(report: Report, transfer_syntax_uid: str) -> bytes:
     """Return a request or a report in one of the native Transfer Syntaxes; items have their lengths given."""
-    implicit = is_implicit(transfer_syntax_uid)
     order = ">" if is_big_endian(transfer_syntax_uid) else "<"
 
     def element(tag: int, vr: bytes, value: bytes) -> bytes:
-        head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
-        if implicit:
-            return head + struct.pack(f"{order}I", len(value)) + value
-        if vr in LONG_VRS:
-            return head + vr + struct.pack(f"{order}HI", 0, len(value)) + value
-        return head + vr + struct.pack(f"{order}H", len(value)) + value
+        return element_bytes(tag, vr, value, transfer_syntax_uid)
 
     def uid(tag: int, text: str) -> bytes:
-        value = text.encode("latin-1", "replace")
-        return element(tag, b"UI", value + b"\0" * (len(value) % 2))
+        return element(tag, b"UI", text.encode("latin-1", "replace"))
 
     def item(reference: Reference, more: bytes = b"") -> bytes:
         content = uid(_SOP_CLASS, reference.sop_class_uid) + uid(_SOP_INSTANCE, reference.sop_instance_uid) + more

@@ -82,13 +82,17 @@ class MetaFacts:
     """Private Information (0002,0102)."""
 
 
-def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+def element_bytes(tag: int, vr: bytes, value: bytes, transfer_syntax_uid: str = EXPLICIT_LE) -> bytes:
+    """Return an element in a native Transfer Syntax, its value padded to an even length (PS3.5 6.2, 7.1)."""
+    order = ">" if is_big_endian(transfer_syntax_uid) else "<"
     if len(value) % 2:
-        value += b"\0" if vr in (b"UI", b"OB") else b" "  # PS3.5 6.2
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+        value += b"\0" if vr in (b"UI", b"OB") else b" "
+    head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
+    if is_implicit(transfer_syntax_uid):
+        return head + struct.pack(f"{order}I", len(value)) + value
     if vr in LONG_VRS:
-        return head + struct.pack("<HI", 0, len(value)) + value
-    return head + struct.pack("<H", len(value)) + value
+        return head + vr + struct.pack(f"{order}HI", 0, len(value)) + value
+    return head + vr + struct.pack(f"{order}H", len(value)) + value
 
 
 def meta_bytes(
@@ -101,20 +105,20 @@ def meta_bytes(
 ) -> bytes:
     """Return preamble, prefix and File Meta Information (PS3.10 7.1), ready for a data set to follow verbatim."""
     elements = [
-        _element(0x00020001, b"OB", b"\x00\x01"),
-        _element(0x00020002, b"UI", sop_class_uid.encode("latin-1", "replace")),
-        _element(0x00020003, b"UI", sop_instance_uid.encode("latin-1", "replace")),
-        _element(0x00020010, b"UI", transfer_syntax_uid.encode("latin-1", "replace")),
-        _element(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
-        _element(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
+        element_bytes(0x00020001, b"OB", b"\x00\x01"),
+        element_bytes(0x00020002, b"UI", sop_class_uid.encode("latin-1", "replace")),
+        element_bytes(0x00020003, b"UI", sop_instance_uid.encode("latin-1", "replace")),
+        element_bytes(0x00020010, b"UI", transfer_syntax_uid.encode("latin-1", "replace")),
+        element_bytes(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
+        element_bytes(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
     ]
     if source_ae:
-        elements.append(_element(0x00020016, b"AE", source_ae.encode("latin-1", "replace")))
+        elements.append(element_bytes(0x00020016, b"AE", source_ae.encode("latin-1", "replace")))
     if private is not None:
-        elements.append(_element(0x00020100, b"UI", IMPLEMENTATION_CLASS_UID.encode()))
-        elements.append(_element(0x00020102, b"OB", private))
+        elements.append(element_bytes(0x00020100, b"UI", IMPLEMENTATION_CLASS_UID.encode()))
+        elements.append(element_bytes(0x00020102, b"OB", private))
     body = b"".join(elements)
-    return b"\0" * 128 + b"DICM" + _element(0x00020000, b"UL", struct.pack("<I", len(body))) + body
+    return b"\0" * 128 + b"DICM" + element_bytes(0x00020000, b"UL", struct.pack("<I", len(body))) + body
 
 
 def read_meta(file: BinaryIO) -> MetaFacts:

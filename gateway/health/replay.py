@@ -6,7 +6,6 @@ One small file, written whole under another name, flushed, renamed. While it can
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from gateway.health.envelope import Command
 from gateway.model.errors import GatewayError
+from gateway.spool.files import replace_file
 
 KEPT = 256
 """Commands whose result is remembered, the latest; older ones are refused by their number all the same."""
@@ -113,17 +113,7 @@ class ReplayStore:
 
     def _write(self, seqs: Mapping[str, int], taken: Mapping[str, Taken], desired: int) -> None:
         facts = {"seqs": seqs, "taken": {name: asdict(one) for name, one in taken.items()}, "desired": desired}
-        part = self._path.with_suffix(".part")
         try:
-            with open(part, "w") as file:
-                json.dump(facts, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(self._path)
-            fd = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            replace_file(self._path, json.dumps(facts))
         except OSError as error:
             raise ReplayUnsafe(f"{self._path.name} cannot be written: {error.strerror}") from error

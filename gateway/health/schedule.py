@@ -6,7 +6,6 @@ Kept in one JSON file beside the spool, written whole under another name first: 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.model.health import Arrivals, ModalityReport
+from gateway.spool.files import replace_file
 
 HOURS = 24 * 7
 FORGET = 0.25
@@ -120,12 +120,7 @@ class Schedule:
 
     def _save(self) -> None:
         facts = {name: {key: getattr(habit, key) for key in Habit.__slots__} for name, habit in self._habits.items()}
-        part = self._path.with_suffix(".part")
         try:
-            with open(part, "w") as file:
-                json.dump(facts, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(self._path)
+            replace_file(self._path, json.dumps(facts))
         except OSError:
             return  # next hour again

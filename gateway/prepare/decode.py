@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-from gateway.dicom.part10 import ITEM, SEQUENCE_END, UNDEFINED
+from gateway.dicom.part10 import ITEM, SEQUENCE_END, UNDEFINED, element_bytes
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import (
     HTJ2K,
@@ -43,7 +43,7 @@ from gateway.prepare.pixels import (
     head,
     why_not_coded,
 )
-from gateway.prepare.splice import copy_head, copy_range, element_of
+from gateway.prepare.splice import copy_head, copy_range
 
 MAX_NATIVE_BYTES = 0xFFFFFFFE
 _JPEG_LOSSY = frozenset({JPEG_BASELINE, JPEG_EXTENDED})
@@ -99,17 +99,17 @@ def decoded_photometric(facts: PixelFacts, source_syntax: str) -> str:
 def _changes(place: PixelPlace, source_syntax: str, photometric: str, ratio: float) -> Mapping[int, bytes | None]:
     changes: dict[int, bytes | None] = dict.fromkeys((IMAGE_GROUP_LENGTH, *PIXEL_TABLES))
     if place.facts.samples > 1:
-        changes[PLANAR_CONFIGURATION] = element_of(PLANAR_CONFIGURATION, b"US", struct.pack("<H", 0))
+        changes[PLANAR_CONFIGURATION] = element_bytes(PLANAR_CONFIGURATION, b"US", struct.pack("<H", 0))
     if photometric != place.facts.photometric:
-        changes[PHOTOMETRIC_INTERPRETATION] = element_of(PHOTOMETRIC_INTERPRETATION, b"CS", photometric.encode())
+        changes[PHOTOMETRIC_INTERPRETATION] = element_bytes(PHOTOMETRIC_INTERPRETATION, b"CS", photometric.encode())
     if source_syntax not in LOSSY_METHODS:
         return changes
     # JPEG is lossy whatever the data set says; of the others a stream may have lost nothing, and its maker knows.
     if source_syntax in _JPEG_LOSSY or place.lossy != "00":
-        changes[LOSSY_COMPRESSION] = element_of(LOSSY_COMPRESSION, b"CS", b"01")
+        changes[LOSSY_COMPRESSION] = element_bytes(LOSSY_COMPRESSION, b"CS", b"01")
         if LOSSY_RATIO not in place.beside and LOSSY_METHOD not in place.beside:  # their values go in pairs
-            changes[LOSSY_RATIO] = element_of(LOSSY_RATIO, b"DS", f"{ratio:.2f}".encode())
-            changes[LOSSY_METHOD] = element_of(LOSSY_METHOD, b"CS", LOSSY_METHODS[source_syntax].encode())
+            changes[LOSSY_RATIO] = element_bytes(LOSSY_RATIO, b"DS", f"{ratio:.2f}".encode())
+            changes[LOSSY_METHOD] = element_bytes(LOSSY_METHOD, b"CS", LOSSY_METHODS[source_syntax].encode())
     return changes
 
 

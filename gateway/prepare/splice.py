@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import BinaryIO
 
 from gateway.model.errors import PrepareError
 from gateway.prepare.pixels import PixelPlace
 from gateway.prepare.reencode import BLOCK_BYTES
-
-
-def element_of(tag: int, vr: bytes, value: bytes) -> bytes:
-    """A short element in Explicit VR Little Endian, its value padded with a space (PS3.5 7.1.2)."""
-    value += b" " * (len(value) % 2)
-    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
 
 
 def copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int | None) -> None:

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from gateway.dicom.part10 import ITEM, SEQUENCE_END, UNDEFINED
+from gateway.dicom.part10 import ITEM, SEQUENCE_END, UNDEFINED, element_bytes
 from gateway.model.errors import PrepareError
 from gateway.model.transfer_syntax import DEFLATED_LE, EXPLICIT_LE, NATIVE
 from gateway.prepare.codecs import CODECS, Codec, PixelFacts, to_pixels
@@ -21,7 +21,7 @@ from gateway.prepare.deflate import deflate
 from gateway.prepare.pixels import PIXEL_TABLES, PLANAR_CONFIGURATION, find_pixels, why_not_exact
 from gateway.prepare.pool import DISK_FAULTS
 from gateway.prepare.reencode import BLOCK_BYTES, reencode
-from gateway.prepare.splice import copy_head, copy_range, element_of
+from gateway.prepare.splice import copy_head, copy_range
 
 MAX_OFFSET = 0xFFFFFFFF
 
@@ -85,7 +85,7 @@ def _encode(source: BinaryIO, target_syntax: str, target: BinaryIO) -> None:
     native = facts.frame_bytes * facts.frames
     if place.data.length not in (native, native + native % 2):
         raise PrepareError("Pixel Data is not as long as its description says")
-    by_pixel = element_of(PLANAR_CONFIGURATION, b"US", struct.pack("<H", 0))
+    by_pixel = element_bytes(PLANAR_CONFIGURATION, b"US", struct.pack("<H", 0))
     changes = {PLANAR_CONFIGURATION: by_pixel} if PLANAR_CONFIGURATION in place.beside else {}
     copy_head(source, target, start, place, changes | dict.fromkeys(PIXEL_TABLES))
     target.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, UNDEFINED))

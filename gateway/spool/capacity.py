@@ -73,6 +73,8 @@ class LedgerReserve:
 
     def lacking_bytes(self) -> int:
         """Return how much of it is not there."""
+        if not self._may_lack:
+            return 0
         return LEDGER_RESERVE_BYTES - sum(_size(file) for file in self._files)
 
     def is_read_only(self) -> bool:
@@ -128,9 +130,14 @@ def _free_bytes(folder: Path) -> int:
     return stat.f_bavail * stat.f_frsize
 
 
-def look(data_dir: Path, reserve_bytes: int, high_water_percent: float) -> Capacity:
-    """Ask the file system; what the ledger's reserve lacks is not free. Raises OSError."""
-    stat, reserve = os.statvfs(data_dir), LedgerReserve(data_dir)
+def look(
+    data_dir: Path, reserve_bytes: int, high_water_percent: float, reserve: LedgerReserve | None = None
+) -> Capacity:
+    """Ask the file system; what the ledger's reserve lacks is not free. Raises OSError.
+
+    `reserve`: that of the spool which is asked before each object, and knows without looking that nothing is lacking.
+    """
+    stat, reserve = os.statvfs(data_dir), reserve or LedgerReserve(data_dir)
     total = stat.f_blocks * stat.f_frsize
     free = stat.f_bavail * stat.f_frsize - reserve.lacking_bytes()
     inodes = stat.f_favail if stat.f_files else None

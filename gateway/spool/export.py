@@ -17,9 +17,10 @@ from typing import Any
 
 from gateway.model.errors import ExportError, GatewayError
 from gateway.model.lifecycle import Custody, CustodyEvent, Delivery
+from gateway.spool.files import fsync_directory
 from gateway.spool.ledger_reader import LedgerReader
 from gateway.spool.rows import Held
-from gateway.spool.store import Store, fsync_directory
+from gateway.spool.store import Store
 
 MANIFEST = "manifest.jsonl"
 PAGE = 500

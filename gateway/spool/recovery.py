@@ -13,10 +13,11 @@ from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import SOPInstance
 from gateway.model.lifecycle import Custody
 from gateway.model.way import Way
+from gateway.spool.files import fsync_directory
 from gateway.spool.ledger import Ledger
 from gateway.spool.ledger_reader import LedgerReader
 from gateway.spool.rows import Held
-from gateway.spool.store import Store, fsync_directory
+from gateway.spool.store import Store
 
 log = logging.getLogger("gateway.spool")
 

@@ -43,18 +43,18 @@ class Spool:
             self._lock = self._take_lock(data_dir / "lock")
         except OSError as error:
             raise SpoolError(f"data directory {data_dir} cannot be used: {error.strerror}") from error
-        reserve = LedgerReserve(data_dir)
+        self._reserve = LedgerReserve(data_dir)
         with ExitStack() as undo:
             undo.callback(os.close, self._lock)
             if self.capacity().room is Room.FULL:
-                reserve.give_up()  # opening the ledger makes files, and recovery writes
+                self._reserve.give_up()  # opening the ledger makes files, and recovery writes
             self._ledger = Ledger(data_dir / LEDGER_NAME)
             undo.callback(self._ledger.close)
             self.reader = LedgerReader(data_dir / LEDGER_NAME)
             undo.callback(self.reader.close)
             self.recovered: Recovered = recover(self.store, self._ledger, self.reader, self._router)
             undo.pop_all()
-        self.committer = Committer(self.store, self._ledger, reserve)
+        self.committer = Committer(self.store, self._ledger, self._reserve)
         self.committer.on_recovery = self._adopt_after_fault
         self.work = threading.Condition()
         """Notified when there may be something new to send; only a hint, the ledger is the truth."""
@@ -96,7 +96,7 @@ class Spool:
     def capacity(self) -> Capacity:
         """Look at the disk; raises SpoolError."""
         try:
-            return look(self.store.data_dir, self._reserve_bytes, self._high_water_percent)
+            return look(self.store.data_dir, self._reserve_bytes, self._high_water_percent, self._reserve)
         except OSError as error:
             raise SpoolError(f"the disk cannot be asked: {error.strerror}") from error
 

@@ -23,6 +23,7 @@ from uuid import uuid4
 from gateway.dicom import part10
 from gateway.model.errors import CustodyRot, SpoolError
 from gateway.model.instance import Door, Header, Origin, SOPInstance
+from gateway.spool.files import fsync_directory, make_directory
 
 LABEL_BYTES = 2048
 """Fixed size of the label in (0002,0102): the data set is written behind it before the hash in it is known."""
@@ -37,22 +38,6 @@ SHELF_OBJECTS = 1000
 
 _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make names in `path` survive a power cut; raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_directory(path: Path) -> None:
-    """Create `path` and make its name durable; fine if it is there."""
-    if not path.is_dir():
-        path.mkdir(mode=0o750, parents=True, exist_ok=True)
-        fsync_directory(path.parent)
 
 
 _INSTANCE, _HEADER, _ORIGIN = ([field.name for field in fields(kind)] for kind in (SOPInstance, Header, Origin))

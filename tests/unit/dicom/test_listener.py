@@ -292,3 +292,18 @@ def test_a_command_that_comes_in_two_contexts_is_none(listener, door):
     raw.sendall(pdata(3, 0x01, command[:20]) + pdata(1, 0x03, command[20:]) + pdata(1, 0x02, b"x"))
     assert ends(raw)[:1] == b"\x07"
     assert door.finished == []
+
+
+def test_a_response_with_a_data_set_is_read_over_and_nothing_is_said_to_it(listener, door):
+    raw = open_raw(listener, contexts=((CT, ELE), ("1.2.840.10008.1.1", ELE)))
+    response = bytearray(request_command(C_STORE_RQ, 1, CT, "1.2.3"))
+    at = response.index(b"\x00\x00\x00\x01\x02\x00\x00\x00") + 8
+    response[at : at + 2] = b"\x01\x80"
+    raw.sendall(pdata(1, 0x03, bytes(response)) + pdata(1, 0x02, b"a reply to an event"))
+    raw.sendall(pdata(3, 0x03, request_command(C_ECHO_RQ, 7, "1.2.840.10008.1.1")))
+    raw.settimeout(5)
+    answer = raw.recv(65536)
+    assert answer[0] == 0x04 and b"\x30\x80" in answer
+    assert len(answer) == 6 + int.from_bytes(answer[2:6], "big"), "more than the one answer"
+    assert door.finished == []
+    raw.close()

@@ -135,7 +135,7 @@ def test_the_number_outlives_the_result(bench):
 
 
 def test_what_cannot_be_written_down_is_not_done(bench):
-    (bench.folder / "commands.part").mkdir()
+    (bench.folder / ".commands.json.part").mkdir()
     bench.hears(bench.ops.body("rebirth"))
     bench.works()
     assert bench.did == []

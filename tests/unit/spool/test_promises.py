@@ -92,3 +92,12 @@ def test_a_request_is_there_once_and_its_report_until_it_is_told(spool):
     spool.committer.change(lambda ledger: ledger.promises.told(promise.promise_id))
     assert spool.reader.promises.count() == 0
     assert not spool.change(add)
+
+
+def test_what_nobody_would_hear_any_more_is_forgotten_and_counted(spool):
+    for number, asked_at in ((1, 0.0), (2, 100.0)):
+        spool.change(
+            lambda ledger, n=number, at=asked_at: ledger.promises.add(f"2.25.{n}", ASKER, [(CT, "1.1")], at, 9e9)
+        )
+    assert spool.change(lambda ledger: ledger.promises.forget(50.0)) == 1
+    assert [promise.transaction_uid for promise in spool.reader.promises.due(1.0, 1e12, decided=False)] == ["2.25.2"]
