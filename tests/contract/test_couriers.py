@@ -321,6 +321,88 @@ def test_certificates_decide(kind, name, right_authority, identified, outcome, a
         peer.close()
 
 
+class Proxy:
+    """A forward proxy (RFC 9110 7.6, 9.3.6): passes on what comes in absolute form, and tunnels CONNECT."""
+
+    def __init__(self):
+        self.asked, self.status = [], b"200 Connection established"
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(65536)
+        method, target, _ = head.split(b" ", 2)
+        self.asked.append((method.decode(), target.decode()))
+        tunnel = method == b"CONNECT"
+        if tunnel and not self.status.startswith(b"200"):
+            client.sendall(b"HTTP/1.1 " + self.status + b"\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        place = target if tunnel else target.split(b"/")[2]
+        service = socket.create_connection(("127.0.0.1", int(place.rpartition(b":")[2])), 10)
+        if tunnel:
+            client.sendall(b"HTTP/1.1 " + self.status + b"\r\n\r\n")
+        else:
+            service.sendall(head)
+        threading.Thread(target=self._pump, args=(service, client), daemon=True).start()
+        self._pump(client, service)
+
+    @staticmethod
+    def _pump(source, target):
+        try:
+            while block := source.recv(65536):
+                target.sendall(block)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other side is done
+
+    def close(self):
+        self.server.close()
+
+
+@pytest.fixture
+def proxy():
+    started = Proxy()
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_web_service_is_reached_through_a_proxy(secure, proxy, authority, tmp_path):
+    peer = StowPeer(tmp_path, server_side(authority, "localhost") if secure else None)
+    tls = {"tls": client_side(tmp_path, authority)} if secure else {}
+    courier = COURIERS["stow"](peer.settings(proxy=f"http://127.0.0.1:{proxy.port}", **tls), "EDGEGW")
+    assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
+    courier.close()
+    peer.close()
+    assert peer.got == [WHOLE]
+    place = f"localhost:{peer.port}"
+    assert proxy.asked == [("CONNECT", place) if secure else ("POST", f"http://{place}/studies")]
+
+
+def test_a_proxy_that_refuses_makes_the_destination_ill(proxy, authority, tmp_path):
+    proxy.status = b"407 Proxy Authentication Required"
+    peer = StowPeer(tmp_path, server_side(authority, "localhost"))
+    tls = client_side(tmp_path, authority)
+    courier = COURIERS["stow"](peer.settings(proxy=f"http://127.0.0.1:{proxy.port}", tls=tls), "EDGEGW")
+    verdict = courier.deliver(consignment())
+    courier.close()
+    peer.close()
+    assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
+    assert peer.got == []
+
+
 def test_a_syntax_the_peer_does_not_take_is_named_as_such(tmp_path):
     _config.UNRESTRICTED_STORAGE_SERVICE = False
     entity = AE("PEER")
