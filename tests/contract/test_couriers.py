@@ -321,6 +321,21 @@ def test_certificates_decide(kind, name, right_authority, identified, outcome, a
         peer.close()
 
 
+def test_one_association_serves_many_and_a_dropped_one_is_opened_again(tmp_path):
+    peer, opened = DimsePeer(tmp_path), []
+    peer.server.bind(evt.EVT_ACCEPTED, lambda event: opened.append(event.assoc))
+    courier = COURIERS["dimse"](peer.settings(), "EDGEGW")
+    courier.prepare([(CT, ELE)])
+    assert [courier.deliver(consignment()).outcome for _ in range(3)] == [Outcome.ACCEPTED] * 3
+    assert len(opened) == 1
+    opened[0].abort()
+    time.sleep(1.1)  # a peer that drops what is idle; one that drops work is ill
+    assert courier.deliver(consignment()).outcome is Outcome.ACCEPTED
+    assert len(opened) == 2
+    courier.close()
+    peer.close()
+
+
 class Proxy:
     """A forward proxy (RFC 9110 7.6, 9.3.6): passes on what comes in absolute form, and tunnels CONNECT."""
 
