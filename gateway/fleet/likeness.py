@@ -197,6 +197,7 @@ class Likeness:
             "boot_id": self._boot_id,
             "reset_reason": "power or reboot",
             "config_digest": sha256(f"config of {self.id}".encode()).hexdigest(),
+            "sbom_digest": sha256(self.version.encode()).hexdigest(),
             "destinations": self.destinations,
             "modalities": self.modalities,
             "cmd": list(VERBS),
