@@ -23,7 +23,7 @@ COMMANDS = {
     "route": ("gateway.cli.route_cmd:route", "Show the routes, and which of them an object takes and why."),
     "import": ("gateway.cli.import_cmd:import_", "Take custody of files."),
     "echo": ("gateway.cli.echo_cmd:echo", "Verify one destination."),
-    "fleet": ("gateway.cli.fleet:fleet", "Central IT: watch many boxes."),
+    "fleet": ("gateway.cli.fleet:fleet", "Central IT: watch many boxes, and command them."),
     "emulate": ("gateway.cli.emulate_cmd:emulate", "Emulate a scanner or an archive."),
 }
 

@@ -11,6 +11,7 @@ from types import FrameType
 import click
 import sdnotify
 
+from gateway.cli.fleet_context import FleetConfig
 from gateway.fleet.settings import load
 from gateway.supervisor import Supervisor
 
@@ -18,14 +19,7 @@ STOP_S = 8.0
 
 
 @click.command()
-@click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path),
-    default=Path("/etc/dicom-gateway/fleet.toml"),
-    show_default=True,
-    help="Configuration of the fleet monitor.",
-)
+@FleetConfig
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
 def serve(path: Path, verbose: bool, quiet: bool) -> None:
