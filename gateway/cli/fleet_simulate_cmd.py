@@ -62,6 +62,7 @@ def _line(numbers: dict[str, Any]) -> str:
 @click.option("--will-delay", "will_delay_s", type=click.IntRange(0, 3600), default=30, show_default=True)
 @click.option("--hasten", type=Positive, default=60.0, show_default=True, help="Fates go so much faster than real.")
 @click.option("--flap", "flap_s", type=Positive, default=60.0, show_default=True, help="Seconds between its breaks.")
+@click.option("--steady", is_flag=True, help="Nothing befalls any box, but for storms and waves.")
 @click.option("--storm-every", "storm_every_s", type=Positive, default=math.inf, help="Seconds between line storms.")
 @click.option("--storm-percent", "storm_pct", type=Percent, default=20.0, show_default=True, help="Lines that break.")
 @click.option("--wave-every", "wave_every_s", type=Positive, default=math.inf, help="Seconds between firmware waves.")

@@ -94,11 +94,13 @@ class State:
 class Likeness:
     """One simulated box."""
 
-    def __init__(self, number: int, seed: int, tenant: str, interval_s: float, began: float) -> None:
-        """`began`: wall clock of the start of its day."""
+    def __init__(
+        self, number: int, seed: int, tenant: str, interval_s: float, began: float, *, steady: bool = False
+    ) -> None:
+        """`began`: wall clock of the start of its day; `steady`: nothing befalls it."""
         luck = Random(f"{seed}/{number}")
         self.luck = luck
-        self.fate = _fate(luck.random())
+        self.fate = _fate(1.0 if steady else luck.random())
         scanner = luck.choice(SCANNERS)
         self.id = f"sim-{number:05d}-{scanner}"
         self.modalities = [f"{scanner}1", *([f"{scanner}2"] if luck.random() < 0.2 else [])]

@@ -68,6 +68,8 @@ class Plan:
     storm_pct: float = 20.0
     """Share of the fleet whose lines break at once."""
     wave_every_s: float = math.inf
+    steady: bool = False
+    """Nothing befalls any box, but for storms and waves."""
     wave_pct: float = 10.0
     """Share of the fleet that is updated with each wave."""
 
@@ -138,7 +140,8 @@ class Simulation:
         self._began = time.monotonic()
         wall = time.time()
         self.boxes = [
-            Box(Likeness(number, plan.seed, plan.tenant, plan.interval_s, wall)) for number in range(plan.boxes)
+            Box(Likeness(number, plan.seed, plan.tenant, plan.interval_s, wall, steady=plan.steady))
+            for number in range(plan.boxes)
         ]
         self._not_updated = deque(self._luck.sample(self.boxes, len(self.boxes)))
 
