@@ -164,7 +164,12 @@ class Line:
             if mid is None:
                 raise LineLost("the line broke")
             self._unanswered.add(mid)
-            self._until(client, lambda: not self._unanswered, "the broker does not answer SUBSCRIBE", beat)
+            self._until(
+                client,
+                lambda: not self._unanswered,
+                "the broker does not answer SUBSCRIBE; does it drop what it is to send (mosquitto: max_queued_messages)?",
+                beat,
+            )
 
     def _until(self, client: BoundedClient, done: Callable[[], bool], complaint: str, beat: Callable[[], None]) -> None:
         deadline = time.monotonic() + CONNECT_S
