@@ -89,7 +89,16 @@ class Broker:
 
     def publish(self, topic: str, payload: bytes, *options: str, user: str = "monitor") -> str:
         done = subprocess.run(
-            ["mosquitto_pub", *self.as_user(user), "-q", "1", "-t", topic, "-s", *options],
+            [
+                "mosquitto_pub",
+                *self.as_user(user),
+                "-q",
+                "1",
+                "-t",
+                topic,
+                *(() if "-n" in options else ("-s",)),
+                *options,
+            ],
             input=payload,
             capture_output=True,
             timeout=10,

@@ -9,6 +9,7 @@ from gateway.fleet.box import Box
 from gateway.fleet.fleet_page import ROWS, select
 from gateway.fleet.markup import Html, h, join
 from gateway.fleet.page import SEVERITY_MARK, View, box_link, form_token, mark, small, whole
+from gateway.fleet.reports import moment
 from gateway.fleet.words import ago, count, stamp
 from gateway.model.health import Severity
 
@@ -78,10 +79,16 @@ def alarm_cells(box: Box, standing: Standing, view: View) -> list[Html]:
     )
     return [
         h("td", said, data_label="Alarm"),
-        h("td", ago(standing.raised_at, view.wall), small(stamp(standing.raised_at)), data_label="Since"),
+        h("td", _since(standing, view), data_label="Since"),
         h("td", remedy(alarm.code) or "See the box.", data_label="What to do"),
         h("td", _seen(box, standing, view), data_label="Seen"),
     ]
+
+
+def _since(standing: Standing, view: View) -> Html:
+    """By the box's clock, and when we heard of it by ours."""
+    began, heard = moment(standing.alarm.since), f"heard {stamp(standing.raised_at)}"
+    return join(ago(standing.raised_at if began is None else began, view.wall), small(heard))
 
 
 def _seen(box: Box, standing: Standing, view: View) -> Html:

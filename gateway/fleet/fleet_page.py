@@ -233,18 +233,28 @@ def _filter(view: View, waves: Sequence[Progress]) -> Html:
         for name, (title, values) in choices.items()
     ]
     search = h("input", type="search", name="q", id="search", value=query.get("q", ""), maxlength=100, accesskey="s")
-    keep = h("input", type="hidden", name="sort", value=query["sort"]) if query.get("sort") else ""
     return h(
         "form",
         h("label", h("span", "Search"), search),
         *fields,
-        keep,
+        h("label", h("span", "Sort by"), _sorting(view)),
         h("button", "Show", type="submit"),
         h("a", "Show all", href=view.path) if any(query.get(name) for name in ("q", *choices)) else "",
         role="search",
         class_="filter",
         action=view.path,
     )
+
+
+def _sorting(view: View) -> Html:
+    """The same as the heads of the table, which narrow screens do not show."""
+    column, backwards = _order(view)
+    options = [
+        h("option", COLUMNS[name].title + words, value=sign + name, selected=(name, bool(sign)) == (column, backwards))
+        for name in COLUMNS
+        for sign, words in (("", ""), ("-", ", backwards"))
+    ]
+    return h("select", *options, name="sort", id="filter-sort")
 
 
 def select(name: str, values: Sequence[str], current: str) -> Html:

@@ -40,6 +40,7 @@ RETRY_FIRST_S, RETRY_CEILING_S = 0.5, 10.0
 STEADY_S = 30.0
 WAIT_S = 0.25
 FAREWELL_S = 2.0
+UNSUBSCRIBED = "the broker does not answer SUBSCRIBE; does it drop what it is to send (mosquitto: max_queued_messages)?"
 SUBSCRIPTIONS = {
     "session": 1,
     "birth": 1,
@@ -164,7 +165,12 @@ class Line:
             if mid is None:
                 raise LineLost("the line broke")
             self._unanswered.add(mid)
-            self._until(client, lambda: not self._unanswered, "the broker does not answer SUBSCRIBE", beat)
+            self._until(
+                client,
+                lambda: not self._unanswered,
+                UNSUBSCRIBED,
+                beat,
+            )
 
     def _until(self, client: BoundedClient, done: Callable[[], bool], complaint: str, beat: Callable[[], None]) -> None:
         deadline = time.monotonic() + CONNECT_S
