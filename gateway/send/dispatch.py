@@ -281,12 +281,13 @@ class Lane:
     def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:
             health, now = self.health, time.monotonic()
+            ceiling_s = self.settings.retry_ceiling_s
+            own_s = next_delay_s(health.attempts, self.settings.retry_first_s, ceiling_s, random.random())
             if health.retry_at <= now:  # couriers that fail together count as one failure
-                delay_s = next_delay_s(
-                    health.attempts, self.settings.retry_first_s, self.settings.retry_ceiling_s, random.random()
-                )
                 health.attempts += 1
-                health.retry_at = now + delay_s
+                health.retry_at = now + own_s
+            if verdict.wait_s:  # our own delay comes on top, or all boxes that were sent away return at one moment
+                health.retry_at = max(health.retry_at, now + min(ceiling_s, verdict.wait_s + own_s))
             health.failing_since = health.failing_since or now
             if not health.ill:
                 health.ill_since = now
