@@ -116,6 +116,8 @@ class Lane:
         """By class: the hint and the time when there was nothing to claim."""
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
+        self._doubtful = False
+        """A claim failed: the ledger may have granted it all the same, or may yet, when nobody waits for it."""
         self._ready_since = 0.0
         self._busy: set[int] = set()
         """Couriers that carry something."""
@@ -205,6 +207,8 @@ class Lane:
                 return
             if self._spool.committer.fault:
                 limit += len(self._in_hand)  # they cannot be marked, and are looked up again
+            elif self._doubtful:
+                self._put_back_strays()
             claims = self._spool.claim(self.name, priority, limit, self.settings.retry_ceiling_s)
             self._settle(wait=False)  # what was written down before it was claimed again is in nobody's hand any more
             with self._lock:
@@ -216,9 +220,21 @@ class Lane:
                 self._in_hand.update(claim.held.seq for claim in fresh)
                 self._ready[priority].extend(fresh)
         except SpoolError:
-            return  # the committer has said so; delivery goes on when the ledger can be asked again
+            self._doubtful = True  # the committer has said so; delivery goes on when the ledger can be asked again
         finally:
             self._refilling.release()
+
+    def _put_back_strays(self) -> None:
+        """Queue again what a claim took that was given up; the ledger does it after that claim, if that comes at all.
+
+        Nobody else claims meanwhile. Raises SpoolError.
+        """
+        with self._lock:
+            in_hand = frozenset(self._in_hand)
+        strays = self._spool.change(lambda ledger: ledger.restart_deliveries(self.name, in_hand))
+        self._doubtful = False
+        if strays:
+            log.warning("claims_restarted dest=%s objects=%d", self.name, strays)
 
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
@@ -281,12 +297,13 @@ class Lane:
     def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:
             health, now = self.health, time.monotonic()
+            ceiling_s = self.settings.retry_ceiling_s
+            own_s = next_delay_s(health.attempts, self.settings.retry_first_s, ceiling_s, random.random())
             if health.retry_at <= now:  # couriers that fail together count as one failure
-                delay_s = next_delay_s(
-                    health.attempts, self.settings.retry_first_s, self.settings.retry_ceiling_s, random.random()
-                )
                 health.attempts += 1
-                health.retry_at = now + delay_s
+                health.retry_at = now + own_s
+            if verdict.wait_s:  # our own delay comes on top, or all boxes that were sent away return at one moment
+                health.retry_at = max(health.retry_at, now + min(ceiling_s, verdict.wait_s + own_s))
             health.failing_since = health.failing_since or now
             if not health.ill:
                 health.ill_since = now

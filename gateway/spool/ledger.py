@@ -379,12 +379,17 @@ class Ledger:
         row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
         return Custody(row["state"]) if row else None
 
-    def restart_deliveries(self) -> int:
-        """Put what was being sent when the process ended back into the queue; return how many."""
-        rows = self._db.execute("SELECT seq, destination FROM delivery WHERE state = ?", (Delivery.SENDING,)).fetchall()
-        for row in rows:
+    def restart_deliveries(self, destination: str | None = None, in_hand: Collection[int] = ()) -> int:
+        """Put what is being sent (to `destination`, if given) and in nobody's hand back into the queue; return how
+        many."""
+        rows = self._db.execute(
+            "SELECT seq, destination FROM delivery WHERE state = ? AND destination = ifnull(?, destination)",
+            (Delivery.SENDING, destination),
+        ).fetchall()
+        strays = [row for row in rows if row["seq"] not in in_hand]
+        for row in strays:
             self._delivery(row["seq"], row["destination"], DeliveryEvent.RESTARTED)
-        return len(rows)
+        return len(strays)
 
     def retire(self, seqs: Sequence[int]) -> list[int]:
         """Mark those that are released still as retired, and return them; their files may go after this is durable.

@@ -11,10 +11,11 @@ import pytest
 from gateway.config.destinations import DimseDestination
 from gateway.model.errors import SpoolError
 from gateway.model.instance import Door, Header, Origin
-from gateway.model.lifecycle import Custody
+from gateway.model.lifecycle import Custody, Delivery
 from gateway.model.verdict import Blame, Verdict
 from gateway.model.way import Way
 from gateway.send.dispatch import Lane
+from gateway.spool import committer
 from gateway.spool.spool import Spool
 from tests.conftest import until
 
@@ -114,3 +115,28 @@ def test_rot_that_could_not_be_written_down_is_found_again(spool):
         assert until(lambda: spool.reader.sums().custody.get(Custody.QUARANTINED, (0, 0))[0] == 1, 10)
         assert until(lambda: len(archive.got) == 2, 10)
     assert spool.quarantine.call_count == 2, "not again and again"
+
+
+def test_a_claim_that_the_ledger_grants_when_nobody_waits_for_it_any_more_is_carried_without_a_restart(
+    spool, monkeypatch
+):
+    monkeypatch.setattr(committer, "REPLY_PATIENCE_S", 0.1)
+    honest, given_up, archive = spool.claim, threading.Event(), Archive()
+
+    def claim(*arguments):
+        try:
+            return honest(*arguments)
+        except SpoolError:
+            given_up.set()
+            raise
+
+    spool.claim = claim
+    silent = spool.committer._leading
+    silent.acquire()
+    with lane(spool, archive):
+        try:
+            assert given_up.wait(10)
+        finally:
+            silent.release()
+        assert until(lambda: sorted(archive.got) == ["1.2.0", "1.2.1", "1.2.2"], 10), archive.got
+    assert spool.reader.sums().deliveries["pacs"] == {Delivery.CONFIRMED: 3}
