@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long bench lint setup peers clean
+.PHONY: demo test test-long deb bench lint setup peers clean
 
 demo: $(STAMP)
 	$(BIN)/dicom-gateway demo
@@ -18,12 +18,18 @@ test-long: export SOAK ?= 600
 test-long: $(STAMP) peers
 	$(BIN)/pytest -m long
 
+# ARCH=arm64 for a Raspberry Pi, TARGET_PYTHON=3.13 for Debian 13; any machine builds for any other. See systemd/deb.py.
+deb: ARCH ?= amd64
+deb: TARGET_PYTHON ?= 3.11
+deb: $(STAMP)
+	$(BIN)/python systemd/deb.py --arch $(ARCH) --python $(TARGET_PYTHON)
+
 bench: $(STAMP) peers
 	$(BIN)/python tests/bench/run.py
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check gateway tests
-	$(BIN)/ruff check gateway tests
+	$(BIN)/ruff format --check gateway tests systemd
+	$(BIN)/ruff check gateway tests systemd
 	$(BIN)/mypy --strict -p gateway
 
 setup: $(STAMP)
