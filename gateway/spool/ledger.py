@@ -50,8 +50,14 @@ class Ledger:
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self, version: int) -> None:
-        """Make the tables, or change those of an older program, one version after the other."""
+        """Make the tables, or change those of an older program, one version after the other.
+
+        Those of a newer one are used as they are when it says that we can: an update that is taken back must not
+        strand what was accepted meanwhile.
+        """
         if version > SCHEMA_VERSION:
+            if self._db.execute("SELECT version FROM readable_since").fetchone()[0] <= SCHEMA_VERSION:
+                return
             raise SpoolError(
                 f"the ledger has version {version}, this program reads up to {SCHEMA_VERSION}",
                 hint="install the program that wrote it, or a newer one",

@@ -158,4 +158,7 @@ CREATE TABLE retired (                                      -- what was here, th
 CREATE INDEX retired_study ON retired (study_uid, received_at);
 CREATE INDEX retired_instance ON retired (sop_instance_uid);
 
+CREATE TABLE readable_since (version INTEGER NOT NULL);     -- the oldest program version that can use these tables
+INSERT INTO readable_since VALUES (9);
+
 PRAGMA user_version = 9;
