@@ -19,6 +19,7 @@ COMMANDS = {
     "configure": ("gateway.cli.configure_cmd:configure", "On the box: take the folder CONFIG."),
     "update": ("gateway.cli.update_cmd:update", "Versions of the box's image: see, install, take back."),
     "confirm": ("gateway.cli.confirm_cmd:confirm", "Judge after a start whether this version may stay."),
+    "screen": ("gateway.cli.screen_cmd:screen", "The box's own screen."),
     "run": ("gateway.cli.run_cmd:run", "Run the gateway in the foreground."),
     "config": ("gateway.cli.config_cmd:config", "Check and show the configuration."),
     "doctor": ("gateway.cli.doctor_cmd:doctor", "Look for what would keep the gateway from its work."),
