@@ -36,7 +36,7 @@ from gateway.health.reporter import Reporter
 from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
-from gateway.remote import deeds
+from gateway.remote import deeds, update_hook
 from gateway.report import report
 from gateway.retire.scrub import DAY_S, is_overdue
 from gateway.send.dispatch import Health, Lane
@@ -239,7 +239,7 @@ class HealthRooms:
 
         self._again = again
         if mqtt.keyring_file:
-            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
+            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting, hook=update_hook())
             store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
             self.commands = Commands(
                 speaker,

@@ -100,8 +100,7 @@ def _answer(home: Path, folder: Path, text: str) -> None:
     """Say it in the folder, to the screen of the box, and here."""
     click.echo(text)
     try:
-        replace_file(home / RESULT, text)
-        (home / RESULT).chmod(0o640)
+        replace_file(home / RESULT, text, 0o640)
         answer(folder, text)
     except OSError as error:
         click.echo(f"{RESULT} cannot be written: {error.strerror}", err=True)

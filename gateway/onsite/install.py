@@ -7,6 +7,7 @@ only after that.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from gateway.identity.keyring import load_keyring
 from gateway.identity.tls import client_context, server_context
 from gateway.model.errors import ConfigError, GatewayError, IdentityError
 from gateway.onsite.folder import NAME, Parcel
-from gateway.spool.files import fsync_directory
+from gateway.spool.files import fsync_directory, write_file
 
 PART, INCOMING, RECORD = ".incoming.part", ".incoming", ".provisioned.json"
 MODE = 0o640
@@ -45,10 +46,13 @@ def ensure_key(home: Path) -> bytes:
     path = home / KEY
     if not path.exists():
         part = home / f".{KEY}.part"
-        _write(part, make_key())
+        write_file(part, make_key(), MODE)
         part.rename(path)
         fsync_directory(home)
-    return path.read_bytes()
+    key = _had(path)
+    if key is None:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return key
 
 
 def finish(home: Path) -> bool:
@@ -78,11 +82,11 @@ def take(parcel: Parcel, home: Path, source: str, *, again: bool = False) -> Tak
         return Taken(load(home / NAME).settings, changed=False)
     part = home / PART
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(mode=0o770)
+    part.mkdir(mode=0o700)
     _gather(parcel, home, part, key)
     settings = examine(part)
     known[source] = {**before, **parcel.digests}
-    _write(part / RECORD, json.dumps(known).encode())
+    write_file(part / RECORD, json.dumps(known).encode(), MODE)
     fsync_directory(part)
     part.rename(home / INCOMING)
     fsync_directory(home)
@@ -99,11 +103,11 @@ def _gather(parcel: Parcel, home: Path, part: Path, key: bytes) -> None:
         raise ConfigError(
             f"{CERTIFICATE} does not belong to the key of this box", hint="have the device.csr of this box signed"
         )
-    had = {name: home / name for name in (*parcel.named, CERTIFICATE, KEY) if (home / name).is_file()}
-    contents = {name: path.read_bytes() for name, path in had.items()} | parcel.files
+    had = {name: _had(home / name) for name in (*parcel.named, CERTIFICATE, KEY)}
+    contents = {name: content for name, content in had.items() if content is not None} | parcel.files
     contents.setdefault(CERTIFICATE, own_certificate(key, _id(parcel.text)))
     for name, content in {**contents, NAME: parcel.text.encode()}.items():
-        _write(part / name, content)
+        write_file(part / name, content, MODE)
 
 
 def _id(text: str) -> str:
@@ -154,10 +158,7 @@ def _sentence(error: GatewayError) -> str:
 
 def installed(home: Path, parcel: Parcel) -> bool:
     """True when the box has every secret of the parcel, so that the folder need not keep it."""
-    return all(
-        (home / name).is_file() and hashlib.sha256((home / name).read_bytes()).hexdigest() == parcel.digests[name]
-        for name in parcel.secrets
-    )
+    return all(hashlib.sha256(_had(home / name) or b"").hexdigest() == parcel.digests[name] for name in parcel.secrets)
 
 
 def _record(home: Path) -> dict[str, dict[str, str]]:
@@ -168,9 +169,10 @@ def _record(home: Path) -> dict[str, dict[str, str]]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a new file and flush it; the name is not durable yet."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _had(path: Path) -> bytes | None:
+    """Return a file that the box has; no link: the service may lay one here, and root must not read for it."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+            return file.read()
+    except OSError:
+        return None

@@ -16,6 +16,8 @@ DEVICES = (
     (BOOT, Path("/dev/disk/by-partlabel/bootconfig")),
 )
 """The first that holds a configuration is taken. The second is that of a PC's image, the third a Raspberry Pi's."""
+STICKS = (Path("/dev/disk/by-label/CONFIG"), Path("/dev/disk/by-label/UPDATE"))
+"""What may bring an update."""
 OPTIONS = "rw,sync,noexec,nosuid,nodev,umask=0077"
 FILE_SYSTEMS = "vfat,exfat"
 """They know no links, and are what every laptop writes."""
