@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,9 @@ from gateway.health.reporter import Reporter
 from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
-from gateway.remote import deeds
+from gateway.remote import deeds, update_hook
 from gateway.report import report
+from gateway.retire.scrub import DAY_S, is_overdue
 from gateway.send.dispatch import Health, Lane
 
 if TYPE_CHECKING:
@@ -84,7 +87,21 @@ def custodian(gateway: Gateway) -> Custodian:
         sum(listener.associations for listener in gateway.listeners),
         gateway.workers_lost,
         sum(lane.shaper.saved_bytes for lane in lanes.values()),
+        _codecs(lanes.values()),
+        tuple(sorted(stay for lane in lanes.values() for stay in lane.stays.latest())),
+        page["disk"]["read_only"],
+        is_overdue(spool.reader.scrub_state(), time.time(), gateway.settings.spool.scrub_days * DAY_S),
     )
+
+
+def _codecs(lanes: Iterable[Lane]) -> dict[str, tuple[int, int, int]]:
+    """Return what each codec brought, over all lanes."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for lane in lanes:
+        for codec, (objects, came, sent) in lane.shaper.by_codec.copy().items():
+            before = found.get(codec, (0, 0, 0))
+            found[codec] = (before[0] + objects, before[1] + came, before[2] + sent)
+    return found
 
 
 def _destination(name: str, row: Mapping[str, Any], lane: Lane | None) -> DestinationReport:
@@ -130,6 +147,16 @@ def config_digest(gateway: Gateway) -> str:
     return hashlib.sha256(text or gateway.settings.model_dump_json().encode()).hexdigest()
 
 
+@cache
+def sbom_digest() -> str:
+    """Return the SHA-256 of what runs here, hex: the sorted lines `name==version` of all installed distributions.
+
+    Names as PEP 503 normalises them; `pip list --format=freeze` says the same. Read once: it takes the disk.
+    """
+    found = {(re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower(), each.version) for each in distributions()}
+    return hashlib.sha256("".join(f"{name}=={version}\n" for name, version in sorted(found)).encode()).hexdigest()
+
+
 class _Arrivals:
     """What came since the last look, by the names that the configuration gives to senders."""
 
@@ -166,6 +193,7 @@ def _identity(gateway: Gateway) -> Identity:
         __version__,
         **host.facts(),
         config_digest=config_digest(gateway),
+        sbom_digest=sbom_digest(),
         destinations=tuple(destination.name for destination in settings.destination),
         modalities=tuple(modality.name for modality in settings.modality),
     )
@@ -211,7 +239,7 @@ class HealthRooms:
 
         self._again = again
         if mqtt.keyring_file:
-            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
+            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting, hook=update_hook())
             store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
             self.commands = Commands(
                 speaker,

@@ -137,6 +137,9 @@ def lay_out(tree: Path, python: str, machine: str, scratch: Path) -> None:
     command = house / "bin/dicom-gateway"
     command.write_text(f"#!/{HOUSE}/bin/python3 -I\nfrom gateway.cli import main\n\nmain()\n")
     command.chmod(0o755)
+    hook = house / "update"  # what a signed command calls, where there is RAUC (gateway/remote.py)
+    hook.write_text('#!/bin/sh\nexec /usr/bin/dicom-gateway update request "$@"\n')
+    hook.chmod(0o755)
     (tree / "usr/bin").mkdir()
     (tree / "usr/bin/dicom-gateway").symlink_to("../lib/dicom-gateway/bin/dicom-gateway")
     units = tree / "usr/lib/systemd/system"
@@ -240,7 +243,9 @@ def build(arch: str, python: str, into: Path) -> Path:
         control(tree, python, arch)
         for path in [tree, *tree.rglob("*")]:
             if not path.is_symlink():
-                program = path.parent in (tree / HOUSE / "bin", tree / "DEBIAN") and path.stat().st_mode & 0o100
+                program = (
+                    path.parent in (tree / HOUSE / "bin", tree / HOUSE, tree / "DEBIAN") and path.stat().st_mode & 0o100
+                )
                 path.chmod(0o755 if path.is_dir() or program else 0o644)
             os.utime(path, (int(os.environ["SOURCE_DATE_EPOCH"]),) * 2, follow_symlinks=False)
         build_command = ["dpkg-deb", "-Zxz", "-z2", "--root-owner-group", "--build", str(tree), str(package)]

@@ -31,7 +31,7 @@ PARAMETERS = {
     "service": "receiver, forwarder, confirmer, keeper or spool.",
     "modality": "Name of a [[modality]].",
     "destination": "Name of a [[destination]].",
-    "group": "receive or forward.",
+    "group": "receive, forward, codec or latency.",
     "event": "Kind of the event.",
     "code": "Code of the alarm; see README.md.",
     "verb": "One of the closed list.",

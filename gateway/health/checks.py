@@ -51,6 +51,7 @@ def _custody(custodian: Custodian) -> Iterator[Key]:
         "quarantined": sums.quarantined > 0,
         "unrouted": sums.unrouted > 0,
         "study_short": sums.short_studies > 0,
+        "scrub_overdue": custodian.scrub_overdue,
     }.items():
         if holds:
             yield code, "custody"

@@ -42,6 +42,12 @@ CODES: dict[str, Code] = {
     "disk_filling": Code(WARNING, "More than 80 % of the disk is used.", "See which destination does not take.", 0, 60),
     "disk_read_only": Code(CRITICAL, "The data partition is mounted read-only.", "The disk is failing: replace it."),
     "disk_worn": Code(WARNING, "80 % of the disk's life is spent.", "Plan to replace it."),
+    "scrub_overdue": Code(
+        WARNING,
+        "What is held was not read again within scrub_days.",
+        "The disk is too slow or too busy: `status`, `doctor`.",
+        600,
+    ),
     "quarantined": Code(WARNING, "Objects in quarantine.", "`queue list --quarantined`; send the study again."),
     "uid_conflict": Code(
         WARNING, "In the last day a UID came again with other bytes; both are kept.", "Ask who changes images."

@@ -84,6 +84,7 @@ class Speaker:
                 for name in ("model", "serial", "os", "slot", "boot_id", "reset_reason")
             },
             "config_digest": identity.config_digest,
+            "sbom_digest": identity.sbom_digest,
             "destinations": list(identity.destinations),
             "modalities": list(identity.modalities),
             "cmd": verbs,
@@ -189,10 +190,10 @@ def oldest_age_s(destination: DestinationReport, wall: float) -> int:
 
 
 def counters(seen: Observation) -> dict[str, dict[str, float]]:
-    """Return flat numbers by group; Prometheus shows the same."""
+    """Return flat numbers by group; Prometheus shows the same. A group of which nothing is known yet is left out."""
     custodian, sums = seen.custodian, seen.custodian.sums
-    destinations = custodian.destinations
-    return {
+    destinations, stays_s = custodian.destinations, custodian.stays_s
+    found: dict[str, dict[str, float]] = {
         "receive": {
             "objects": sums.accepted,
             "duplicates": sums.duplicates,
@@ -207,7 +208,16 @@ def counters(seen: Observation) -> dict[str, dict[str, float]]:
             "saved_bytes": custodian.saved_bytes,
             "workers_lost": custodian.workers_lost,
         },
+        "codec": {
+            f"{codec.replace('-', '_')}_{what}": number
+            for codec, numbers in sorted(custodian.codecs.items())
+            for what, number in zip(("objects", "bytes", "sent_bytes"), numbers, strict=True)
+        },
+        "latency": {
+            f"p{percent}_s": round(stays_s[len(stays_s) * percent // 100], 3) for percent in (50, 95, 99) if stays_s
+        },
     }
+    return {group: values for group, values in found.items() if values}
 
 
 def _known(facts: Any) -> dict[str, Any]:

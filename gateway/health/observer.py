@@ -139,6 +139,8 @@ class Observer:
             last = self.latest.custodian if self.latest else Custodian(Sums())
             custodian, arrivals = replace(last, ledger_fault=True), []
         host = self._host(now, wall)
+        if custodian.read_only:  # an ext4 that gave up: the mount flags do not say so, opening a file does
+            host = replace(host, disk=replace(host.disk, read_only=True))
         modalities = self._schedule.look(self._sources.modalities(), arrivals, wall)
         keys = [*wrong(custodian, host, modalities, wall, self._alarms.holds), *self._happened(custodian, now)]
         reasons = self._alarms.look(keys, now, wall)

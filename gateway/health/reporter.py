@@ -13,6 +13,8 @@ from gateway.model.health import Identity
 
 AGAIN_S = 900.0
 """What only ages is told again so often."""
+COUNTERS_S = 300.0
+"""Numbers for charts are told so often at most: they change with every object, and the line may be a mobile one."""
 AGEING = ("idle_s", "oldest_age_s")
 
 
@@ -45,6 +47,8 @@ class Reporter:
         for message in (*self._speaker.alarms(seen), *self._speaker.rooms(seen), *self._speaker.counters(seen)):
             fact = _lasting(message.body)
             before, at = self._told.get(message.topic, (None, now))
+            if message.schema == "m" and before is not None and now - at < COUNTERS_S:
+                continue
             if fact != before or (message.body is not None and message.schema != "a" and now - at > AGAIN_S):
                 self._told[message.topic] = (fact, now)
                 self._outbox.put(message)

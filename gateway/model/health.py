@@ -117,6 +117,14 @@ class Custodian:
     associations: int = 0
     workers_lost: int = 0
     saved_bytes: int = 0
+    codecs: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Name -> renditions delivered since the start, their bytes as they came, and as they were sent."""
+    stays_s: tuple[float, ...] = ()
+    """How long the latest objects that were delivered had been here, in rising order."""
+    read_only: bool = False
+    """The spool's disk cannot be written, whatever its mount flags say."""
+    scrub_overdue: bool = False
+    """Something was not read again for longer than promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,5 +202,7 @@ class Identity:
     boot_id: str | None = None
     reset_reason: str | None = None
     config_digest: str = ""
+    sbom_digest: str = ""
+    """SHA-256 of names and versions of all Python distributions that are installed, hex."""
     destinations: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()

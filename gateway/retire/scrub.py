@@ -58,6 +58,12 @@ def is_due(state: ScrubState, now: float, period_s: float) -> bool:
     return not state.running and not state.began_at <= now < state.began_at + period_s / 2
 
 
+def is_overdue(state: ScrubState | None, now: float, period_s: float) -> bool:
+    """True when no pass began for a whole period: by then the one after the last should have read everything again.
+    A pass that is to begin does so within a second, so a box that was off for long has a new one, and its full time."""
+    return state is not None and now >= state.began_at + period_s
+
+
 class Scrub:
     """Passes over one spool."""
 

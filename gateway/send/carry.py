@@ -169,8 +169,7 @@ class Carrier:
             self._shaper.refuse(held.instance.sop_class_uid, target)
             return None
         if verdict.outcome is Outcome.ACCEPTED:
-            self._shaper.renditions += 1
-            self._shaper.saved_bytes += cargo.length - rendition.length
+            self._shaper.count(target, cargo.length, rendition.length)
             share = 100 * rendition.length / cargo.length
             verdict = replace(verdict, text=f"{verdict.text}; sent in {target}, {share:.0f} % of its size")
         return verdict

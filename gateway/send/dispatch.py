@@ -27,7 +27,7 @@ from gateway.send.carry import Carrier
 from gateway.send.courier import Courier
 from gateway.send.schedule import Turns
 from gateway.send.shaping import Shaper
-from gateway.send.throughput import Throughput
+from gateway.send.throughput import Stays, Throughput
 from gateway.spool.committer import Wish
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
@@ -108,6 +108,7 @@ class Lane:
         if line is not None:
             self.limits["box"] = line
         self.throughput = Throughput()
+        self.stays = Stays()
         self._lock = threading.Lock()
         self._refilling = threading.Lock()
         self._turns = Turns()
@@ -264,6 +265,8 @@ class Lane:
             verdict = Verdict.deferred(Blame.GATEWAY, text=error.detail)
         finally:
             self._busy.discard(number)
+        if verdict.outcome is Outcome.ACCEPTED:
+            self.stays.add(time.time() - held.instance.received_at)
         delay_s = self._delay_after(claim, verdict)
         log.log(
             logging.INFO if verdict.outcome is Outcome.ACCEPTED else logging.WARNING,

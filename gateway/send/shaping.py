@@ -79,6 +79,8 @@ class Shaper:
         self.passed_on = 0
         """Instances that could not be coded exactly, or not shorter: they went as they came."""
         self.saved_bytes = 0
+        self.by_codec: dict[str, tuple[int, int, int]] = {}
+        """Name of a codec -> renditions that were delivered, their bytes as they came, as they were sent."""
         self.choice = Choice(None, "nothing was sent yet")
 
     def candidates(self) -> list[str]:
@@ -90,6 +92,14 @@ class Shaper:
         """Remember what the peer takes for a SOP class; None: it did not say."""
         if accepted is not None:
             self._accepted[sop_class_uid] = accepted
+
+    def count(self, transfer_syntax_uid: str, came_bytes: int, sent_bytes: int) -> None:
+        """Note a rendition that was delivered."""
+        self.renditions += 1
+        self.saved_bytes += came_bytes - sent_bytes
+        codec = next((name for name, uid in COMPRESSION.items() if uid == transfer_syntax_uid), "other")
+        objects, came, sent = self.by_codec.get(codec, (0, 0, 0))
+        self.by_codec[codec] = (objects + 1, came + came_bytes, sent + sent_bytes)
 
     def refuse(self, sop_class_uid: str, transfer_syntax_uid: str) -> None:
         """Remember that the peer refused an instance in this syntax, whatever it says it takes."""

@@ -1,4 +1,4 @@
-"""What a lane got through in the last minute. Pure: `now` is monotonic."""
+"""What a lane got through in the last minute, and how long its latest objects were here. Pure: `now` is monotonic."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import deque
 from typing import Any
 
 SPAN_S = 60
+LATEST = 1000
+"""Objects whose stay counts for the quantiles."""
 
 
 class Throughput:
@@ -41,3 +43,18 @@ class Throughput:
             "bytes_per_s": round(sum(row[1] for row in rows) / SPAN_S),
             "objects_per_s": round(sum(row[2] for row in rows) / SPAN_S, 2),
         }
+
+
+class Stays:
+    """How long the latest objects were here before their destination took them, in seconds."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[float] = deque(maxlen=LATEST)
+
+    def add(self, seconds: float) -> None:
+        """Take one; a clock that was set back makes it 0."""
+        self._seconds.append(max(0.0, seconds))
+
+    def latest(self) -> list[float]:
+        """Return them, oldest first."""
+        return list(self._seconds)

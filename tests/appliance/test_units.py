@@ -20,7 +20,7 @@ def security(unit: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["dicom-gateway.service"])
+@pytest.mark.parametrize("name", ["dicom-gateway.service", "dicom-gateway-console@.service"])
 def test_a_unit_that_faces_people_or_peers_is_confined(name: str) -> None:
     seen = security(UNITS / name)
     print(seen.stdout.strip().splitlines()[-1])

@@ -11,7 +11,7 @@ FLOOR = {
     **dict.fromkeys(("config", "dicom", "identity"), 1),
     "spool": 2,
     **dict.fromkeys(("admit", "route", "prepare", "retire"), 3),
-    **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health"), 4),
+    **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health", "onsite"), 4),
     **dict.fromkeys(("console", "fleet", "emulator"), 5),
     **dict.fromkeys(
         (

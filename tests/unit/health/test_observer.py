@@ -16,12 +16,12 @@ from gateway.model.health import Arrivals, Custodian, Status, Sums
 
 class House:
     def __init__(self) -> None:
-        self.sums, self.state, self.broken = Sums(), 0, False
+        self.sums, self.state, self.broken, self.more = Sums(), 0, False, {}
 
     def custodian(self):
         if self.broken:
             raise SpoolError("the ledger is gone")
-        return Custodian(self.sums)
+        return Custodian(self.sums, **self.more)
 
 
 @pytest.fixture
@@ -75,6 +75,21 @@ def test_a_ledger_that_cannot_be_read_is_critical_and_the_last_sums_stay(observe
     assert seen.status is Status.CRITICAL
     assert "ledger_fault" in {reason.code for reason in seen.reasons}
     assert seen.custodian.sums.accepted == 7
+
+
+def test_a_disk_that_cannot_be_written_is_read_only_whatever_its_mount_flags_say(observer, house):
+    assert "disk_read_only" not in codes(observer)
+    house.more = {"read_only": True, "room": "full"}
+    assert {"disk_read_only", "disk_full"} <= codes(observer)
+    assert observer.observe().host.disk.read_only is True
+
+
+def test_an_overdue_scrub_is_an_alarm_after_a_while(observer, house, monkeypatch):
+    house.more = {"scrub_overdue": True}
+    assert "scrub_overdue" not in codes(observer), "a pass that is to begin now needs a moment"
+    later = time.monotonic() + 601
+    monkeypatch.setattr(module.time, "monotonic", lambda: later)
+    assert "scrub_overdue" in codes(observer)
 
 
 def test_news_is_told_at_once_and_nothing_is_told_before_its_time(observer, house, monkeypatch):

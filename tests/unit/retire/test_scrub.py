@@ -15,7 +15,7 @@ from gateway.model.lifecycle import Custody
 from gateway.model.verdict import Verdict
 from gateway.model.way import Way
 from gateway.retire import scrub
-from gateway.retire.scrub import LARGEST_SHARE, SLOWEST_BYTES_PER_S, Scrub, is_due, rest_s
+from gateway.retire.scrub import LARGEST_SHARE, SLOWEST_BYTES_PER_S, Scrub, is_due, is_overdue, rest_s
 from gateway.spool.rows import ScrubState
 from gateway.spool.spool import Spool
 
@@ -35,6 +35,20 @@ DAY = 86400.0
 )
 def test_a_pass_begins_every_half_period(state, now, due):
     assert is_due(state, now, 7 * DAY) is due
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "overdue"),
+    [
+        (None, 1e9, False),
+        (ScrubState(1000.0, 2000.0, None), 1000.0 + 6.9 * DAY, False),
+        (ScrubState(1000.0, 900.0, 7), 1000.0 + 7 * DAY, True),
+        (ScrubState(1000.0, None, None), 999.0, False),
+    ],
+    ids=["a new box", "the next pass has its time still", "a pass takes longer than both halves", "clock set back"],
+)
+def test_what_was_not_read_again_for_a_period_is_overdue(state, now, overdue):
+    assert is_overdue(state, now, 7 * DAY) is overdue
 
 
 def test_a_pass_takes_no_more_than_a_share_of_the_time_however_late_it_is():
