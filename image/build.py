@@ -1,7 +1,7 @@
 """Builds the flashable image and the update bundle: `make image [ARCH=arm64]`, or `python -m image.build --help`.
 
-No loop mounts and no privileges beyond a chroot: root tree (tree.py), file systems and partition table (disk.py), signed
-bundle (bundle.py), and beside them what is inside (contents.py).
+No loop mounts and no privileges beyond a chroot: root tree (tree.py), file systems and partition table (disk.py),
+signed bundle (bundle.py), and beside them what is inside (contents.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def told(step: str) -> Iterator[None]:
     print(f"image: {step} {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
 
 
-def build(arch: str, out: Path, version: str, keys: Path, add: list[Path], deb: Path | None = None, only_bundle: bool = False) -> None:
+def build(
+    arch: str, out: Path, version: str, keys: Path, add: list[Path], deb: Path | None = None, only_bundle: bool = False
+) -> None:
     """Leave image, bundle, lists of contents and `os_list.json` in `out`."""
     board = BOARDS[arch]
     name = f"dicom-gateway-{version}-{arch}"

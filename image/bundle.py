@@ -31,7 +31,18 @@ class Signer:
         return signer
 
     def _make(self, folder: Path) -> None:
-        new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", DAYS]
+        new = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            DAYS,
+        ]
         ca_key = folder / "ca.key"
         authority = folder / "ca.pem.new"
         _quiet(*new, "-keyout", ca_key, "-out", authority, "-subj", "/O=DICOM edge gateway/CN=developer's authority",

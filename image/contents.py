@@ -1,4 +1,4 @@
-"""What is inside, for those who must know: CycloneDX for Python, dpkg's list for Debian, sizes and hashes for the flasher."""
+"""What is inside: CycloneDX for Python, dpkg's list for Debian; sizes and hashes for the program that flashes."""
 
 from __future__ import annotations
 

@@ -19,13 +19,28 @@ LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 FIXED = uuid.UUID("7c0f0a6e-2f4d-4a35-9d1b-6f0d6d1c1a00")
 """Name space of the identifiers: the same tree gives the same bytes, and both slots are found by label only."""
-GRUB_MODULES = (
-    "part_gpt fat ext2 normal linux loadenv test regexp echo search minicmd sleep reboot configfile all_video"
-).split()
+GRUB_MODULES = [
+    "part_gpt",
+    "fat",
+    "ext2",
+    "normal",
+    "linux",
+    "loadenv",
+    "test",
+    "regexp",
+    "echo",
+    "search",
+    "minicmd",
+    "sleep",
+    "reboot",
+    "configfile",
+    "all_video",
+]
 
 
-def _run(*command: str | Path, **more: object) -> None:
-    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL, **more)  # type: ignore[call-overload]
+def _run(*command: str | Path, given: str | None = None) -> None:
+    words = [str(word) for word in command]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, input=given, text=True)
 
 
 def system_slot(root: Path, path: Path) -> Path:
@@ -36,11 +51,13 @@ def system_slot(root: Path, path: Path) -> Path:
     used = sum(os.lstat(Path(folder, name)).st_blocks for folder, _, names in os.walk(root) for name in names) * 512
     size_mib = int(used / MIB * 1.08) + 48
     if size_mib > SLOT_MIB:
-        raise SystemExit(f"the tree needs {size_mib} MiB, a slot has {SLOT_MIB}: see the largest packages in the .dpkg list")
+        raise SystemExit(
+            f"the tree needs {size_mib} MiB, a slot has {SLOT_MIB}: see the largest packages in the .dpkg list"
+        )
     path.unlink(missing_ok=True)
     seed = uuid.uuid5(FIXED, "system")
-    _run("mkfs.ext4", "-q", "-d", root, "-O", "^has_journal", "-m", "0", "-U", seed, "-E", f"hash_seed={seed},root_owner=0:0",
-         path, f"{size_mib}M")  # fmt: skip
+    options = ["-O", "^has_journal", "-m", "0", "-U", str(seed), "-E", f"hash_seed={seed},root_owner=0:0"]
+    _run("mkfs.ext4", "-q", "-d", root, *options, path, f"{size_mib}M")
     return path
 
 
@@ -80,7 +97,7 @@ def assemble(board: Board, slot: Path, path: Path) -> Path:
         start += sectors
     with path.open("wb") as file:
         file.truncate(start * 512 + MIB)
-    _run("sfdisk", "--quiet", path, input="\n".join(table).encode())
+    _run("sfdisk", "--quiet", path, given="\n".join(table))
     for content, offset in copies:
         if content:
             _copy_sparse(content, path, offset)
@@ -100,5 +117,5 @@ def _copy_sparse(source: Path, target: Path, offset: int) -> None:
 def compress(image: Path) -> Path:
     """Return what is handed out; the image stays beside it."""
     packed = image.with_name(image.name + ".zst")
-    _run("zstd", "-q", "-f", "-T0", "-10", image, "-o", packed)
+    _run("zstd", "-q", "-f", "-T0", "-6", image, "-o", packed)
     return packed

@@ -17,7 +17,7 @@ from image.board import HERE, PYTHON, SUITE, Board
 
 ROOT = HERE.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dicom-gateway" / "image"
-"""Outside of the clone, so that a fresh one finds it. A release is built with an empty one: packages are as old as it."""
+"""Outside of the clone, so that a fresh one finds it. Packages are as old as it: a release starts with an empty one."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FORMAT = "1"
 """Changes when the way to make a base tree does."""
@@ -88,7 +88,7 @@ def base(board: Board) -> Path:
                 # The initramfs is made when the kernel comes: it must find its settings then.
                 '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
                 *(f"--essential-hook=copy-in {scratch}/{name} /etc/initramfs-tools" for name in _initramfs(board)),
-                '--dpkgopt=force-confold',
+                "--dpkgopt=force-confold",
                 SUITE,
                 str(part),
                 *sources(board),
@@ -119,17 +119,16 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         root = Path(scratch, "root")
         root.mkdir()
-        subprocess.run(
-            ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*",
-             "--exclude=./dev/*", "--file", str(kept), "--directory", str(root)],
-            check=True,
-        )  # fmt: skip
+        keep = ["--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
+        subprocess.run(["tar", "--extract", *keep, "--file", str(kept), "--directory", str(root)], check=True)
         yield root
 
 
 def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: list[Path]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
-    subprocess.run(["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL
+    )
     for layer in (HERE / "root", board.folder / "root", *add):
         if layer.is_dir():
             shutil.copytree(layer, root, symlinks=True, dirs_exist_ok=True)
@@ -172,14 +171,23 @@ def _os_release(root: Path, version: str) -> str:
     return "\n".join([*kept, *name]) + "\n"
 
 
-NEVER = ("getty@.service", "serial-getty@.service", "container-getty@.service", "console-getty.service", "debug-shell.service",
-         "systemd-firstboot.service", "systemd-pcrlock-make-policy.service", "e2scrub_all.timer", "e2scrub_reap.service",
-         "dpkg-db-backup.timer", "fstrim.timer", "systemd-machine-id-commit.service", "systemd-homed.service",
-         "systemd-networkd-wait-online.service", "getty-static.service", "grub-common.service", "systemd-binfmt.service", "systemd-sysext.socket",
-         "systemd-rfkill.socket", "systemd-rfkill.service", "sleep.target", "suspend.target", "hibernate.target")  # fmt: skip
-"""No login at any console, nothing that waits for a person or writes to a root that cannot be written."""
-ALWAYS = ("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service", "var.mount",
-          "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount")  # fmt: skip
+NEVER = (
+    *("getty@.service", "serial-getty@.service", "container-getty@.service", "console-getty.service"),
+    *("getty-static.service", "debug-shell.service", "systemd-firstboot.service"),
+    *("systemd-networkd-wait-online.service", "systemd-machine-id-commit.service", "systemd-homed.service"),
+    *("dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "grub-common.service"),
+    *("systemd-binfmt.service", "systemd-sysext.socket", "systemd-rfkill.socket", "systemd-rfkill.service"),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("sys-kernel-config.mount", "sys-fs-fuse-connections.mount", "systemd-pstore.service"),
+    *("sleep.target", "suspend.target", "hibernate.target"),
+)
+"""No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
+ALWAYS = (
+    *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
+    *("var.mount", "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount"),
+    *("dicom-gateway-firstboot.service", "dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
+    *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),
+)
 
 
 def _units(root: Path) -> None:
