@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -15,7 +16,7 @@ from pydicom.uid import UID
 
 from gateway.emulator import pixels as picture
 from gateway.emulator.orders import Order
-from gateway.emulator.profile import EXPLICIT, Pixels, Profile, ProfileError, Series
+from gateway.emulator.profile import EXPLICIT, Profile, ProfileError, Series
 from gateway.emulator.study import uid
 from gateway.emulator.template import Contour, Repeated, Steps, fill
 
@@ -41,6 +42,8 @@ class Made:
     series: int
     """Counts from 0."""
     stat: bool
+    again: int = 0
+    """Counts retakes."""
 
 
 class Uid:
@@ -65,14 +68,16 @@ def study(profile: Profile, order: Order, seed: int, limits: Limits, *, again: i
     same study. Raises ProfileError when the profile asks for what is not there."""
     luck = random.Random(f"{seed}/{again}/{order.study_instance_uid}")
     for index, series in enumerate(profile.series[: limits.series or None]):
-        count = min(luck.randint(*series.images), limits.images or 10**9)
+        wanted = profile.exam.images or luck.randint(*series.images)
+        count = min(wanted, limits.images or wanted)
         for number in range(1, count + 1):
             names = _names(profile, order, series, (index + 1 + 100 * again, number, count), limits)
             try:
-                dataset = _instance(profile, series, order, names, seed, limits)
+                with disable_value_validation():  # a scanner that breaks rules is not warned of it
+                    dataset = _instance(profile, series, order, names, seed, limits)
             except (ValueError, KeyError) as error:
                 raise ProfileError(f"series {index + 1}: {error}") from error
-            yield Made(dataset, index, order.stat)
+            yield Made(dataset, index, order.stat, again)
 
 
 def _frames(series: Series, limits: Limits) -> int:
@@ -132,7 +137,7 @@ def _instance(
     fill(dataset, profile.device, names)
     fill(dataset, series.set, names)
     if series.pixels is not None:
-        _pixels(dataset, series, series.pixels, names, seed, limits)
+        _pixels(dataset, profile, series, names, seed, limits)
     if series.document:
         content = pdf(names["name"], profile.exam.description)
         dataset.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
@@ -168,10 +173,14 @@ def _request(dataset: Dataset, order: Order, profile: Profile) -> None:
     dataset.PerformedProcedureStepDescription = profile.exam.description
 
 
-def _pixels(dataset: Dataset, series: Series, pixels: Pixels, names: dict[str, Any], seed: int, limits: Limits) -> None:
-    longest = max(pixels.rows, pixels.columns)
-    if limits.side and longest > limits.side:
-        smaller = {key: max(8, getattr(pixels, key) * limits.side // longest) for key in ("rows", "columns")}
+def _pixels(
+    dataset: Dataset, profile: Profile, series: Series, names: dict[str, Any], seed: int, limits: Limits
+) -> None:
+    assert series.pixels is not None
+    pixels = series.pixels
+    longest, side = max(pixels.rows, pixels.columns), limits.side or profile.exam.side
+    if side and longest > side:
+        smaller = {key: max(8, getattr(pixels, key) * side // longest) for key in ("rows", "columns")}
         pixels = pixels.model_copy(update=smaller)
     frames = names["frames"]
     dataset.SamplesPerPixel = 3 if pixels.colour else 1
@@ -193,7 +202,7 @@ def _pixels(dataset: Dataset, series: Series, pixels: Pixels, names: dict[str, A
         dataset.file_meta.TransferSyntaxUID = UID(JPEG_BASELINE)
         parts = picture.jpeg(pixels, places, seed, number)
         dataset.PixelData = encapsulate(parts)
-        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
         dataset.LossyImageCompression = "01"
         dataset.LossyImageCompressionMethod = "ISO_10918_1"
         raw = pixels.rows * pixels.columns * len(parts) * (3 if pixels.colour else 1)

@@ -105,6 +105,10 @@ class Exam(_Table):
     """Tells what it does."""
     commitment: bool = True
     """Asks whether what it sent is safe."""
+    images: int = Field(0, ge=0)
+    """Makes so many images of each series; 0 leaves it to the series."""
+    side: int = Field(0, ge=0)
+    """Longest side of its images; 0 leaves it to the series."""
     endless: bool = False
     """Begins with the next study as soon as one is over, until it is stopped."""
 
