@@ -32,7 +32,7 @@ FLOOR = {
 }
 OWNERS = {
     "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py", "fleet/store.py"},
-    "SSLContext(": {"identity/tls.py"},
+    "SSLContext(": {"identity/tls.py", "emulator/link.py"},
     ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
     "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
