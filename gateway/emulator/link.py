@@ -144,7 +144,7 @@ class Link:
             elif got.number(pdu.ANSWERED) == message_id:
                 return got
 
-    def listen(self, seconds: float, until: Callable[[], bool]) -> None:
+    def hear(self, seconds: float, until: Callable[[], bool]) -> None:
         """Take what the peer tells on this association until something is true, it ends, or the time is over."""
         deadline = time.monotonic() + seconds
         while self.is_open and not until() and time.monotonic() < deadline:
@@ -181,7 +181,7 @@ class Link:
             elif how == "half-close" and self._socket is not None:
                 self._socket.shutdown(socket.SHUT_WR)
             if how in ("half-close", "leave"):
-                self.listen(self._network.leave_s, lambda: False)
+                self.hear(self._network.leave_s, lambda: False)
         except (Over, OSError):
             pass
         if self._socket is not None and how == "reset":

@@ -292,13 +292,13 @@ def commit(
         raise Over(f"commitment was refused: 0x{status:04X}")
     wait = profile.commitment
     if wait.wait == "same":
-        desk.link.listen(wait.wait_s, lambda: told.answered(transaction))
+        desk.link.hear(wait.wait_s, lambda: told.answered(transaction))
     if desk.link.is_open:
         desk.link.release()
     if wait.wait == "later":
         later = Desk(peer, profile, COMMITMENT, timeout_s, reported)
         implicit[0] = later.implicit
-        later.link.listen(wait.wait_s, lambda: told.answered(transaction))
+        later.link.hear(wait.wait_s, lambda: told.answered(transaction))
         if later.link.is_open:
             later.link.release()
     return transaction
