@@ -79,6 +79,7 @@ def birth(version: str = "0.4.1", slot: str = "A") -> dict:
         "slot": slot,
         "boot_id": "unknown",
         "reset_reason": "power-on",
+        "sbom_digest": "0" * 64,
         "config_digest": "0" * 64,
         "destinations": ["pacs"],
         "modalities": ["ct1"],
