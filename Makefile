@@ -4,26 +4,38 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long bench lint setup peers clean
+.PHONY: demo test test-long deb image bench lint setup peers image-tools clean
 
 demo: $(STAMP)
 	$(BIN)/dicom-gateway demo
 
-test: $(STAMP) peers lint
+test: $(STAMP) peers image-tools lint
 	$(BIN)/pytest -n 2 -m "not long"
 
 # Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
 # interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
 test-long: export SOAK ?= 600
-test-long: $(STAMP) peers
+test-long: ARCH := arm64
+test-long: $(STAMP) peers image-tools
 	$(BIN)/pytest -m long
+
+# ARCH=arm64 for a Raspberry Pi, TARGET_PYTHON=3.13 for Debian 13; any machine builds for any other. See systemd/deb.py.
+deb: ARCH ?= amd64
+deb: TARGET_PYTHON ?= 3.11
+deb: $(STAMP)
+	$(BIN)/python systemd/deb.py --arch $(ARCH) --python $(TARGET_PYTHON)
+
+# ARCH=arm64 for a Raspberry Pi; VERSION, KEYS and OUT as in image/README.md.
+image: ARCH ?= amd64
+image: $(STAMP) image-tools
+	$(BIN)/python -m image.build --arch $(ARCH) $(VERSION:%=--version %) $(KEYS:%=--keys %) $(OUT:%=--out %)
 
 bench: $(STAMP) peers
 	$(BIN)/python tests/bench/run.py
 
 lint: $(STAMP)
-	$(BIN)/ruff format --check gateway tests
-	$(BIN)/ruff check gateway tests
+	$(BIN)/ruff format --check gateway tests systemd image
+	$(BIN)/ruff check gateway tests systemd image
 	$(BIN)/mypy --strict -p gateway
 
 setup: $(STAMP)
@@ -37,6 +49,9 @@ $(STAMP): requirements.lock pyproject.toml .ci/setup
 
 peers:
 	.ci/setup peers
+
+image-tools:
+	.ci/setup $(if $(filter arm64,$(ARCH)),image-arm64,image)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

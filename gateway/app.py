@@ -36,7 +36,7 @@ from gateway.prepare.worker import Renderer
 from gateway.remote import LogLevel
 from gateway.retire import sweeper
 from gateway.retire.scrub import Scrub
-from gateway.route.facts import facts_of
+from gateway.route.facts import Facts, facts_of
 from gateway.route.rules import ways_of
 from gateway.send.bandwidth import Limit
 from gateway.send.couriers import COURIERS
@@ -141,7 +141,10 @@ class Gateway:
 
     def _ways_of(self, instance: SOPInstance, beginning: Callable[[], bytes]) -> dict[str, Way]:
         """Route by the settings in force; the hour is that of arrival, so that routing again leads to the same."""
-        settings, at = self.settings, datetime.fromtimestamp(instance.received_at).time()
+        settings = self.settings
+        if not settings.route:
+            return ways_of(settings, Facts())  # nobody looks at them, and gathering them takes longer than all the rest
+        at = datetime.fromtimestamp(instance.received_at).time()
         given_up = [name for name, lane in list(self.lanes.items()) if lane.given_up]
         return ways_of(settings, facts_of(settings.route, instance, beginning, at), given_up)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +32,7 @@ log = logging.getLogger("gateway.remote")
 
 UPDATE_HOOK = Path("/usr/lib/dicom-gateway/update")
 """Called with `check`, `install VERSION` or `confirm`; part of the image, no setting: `config.apply` could set it."""
+UPDATE_S = 3600.0
 UPLOAD_S = 30.0
 
 
@@ -63,9 +66,9 @@ def deeds(
     bundle: Callable[[], list[Message]],
     *,
     managed: bool = "INVOCATION_ID" in os.environ,
-    hook: Path = UPDATE_HOOK,
+    hook: Path | None = None,
 ) -> dict[str, Deed]:
-    """Return what this box can do, by verb. `managed`: systemd starts us again."""
+    """Return what this box can do, by verb. `managed`: systemd starts us again; `hook`: what updates an image."""
     do = actions(gateway)
 
     def destination(verb: Callable[[Mapping[str, Any]], Done]) -> Deed:
@@ -108,10 +111,12 @@ def deeds(
     if managed:
         found["service.restart"] = lambda _, args: _restart(gateway, args, lambda: gateway.supervisor.end())
         found["reboot"] = lambda _, args: _restart(gateway, args, lambda: host.run(["systemctl", "reboot"]))
-    if os.access(hook, os.X_OK):
-        found["update.check"] = lambda _, args: _hook(hook, "check")
-        found["update.install"] = lambda _, args: _hook(hook, "install", args["version"])
-        found["update.confirm"] = lambda _, args: _hook(hook, "confirm")
+    if hook:
+        found["update.check"] = lambda id_, args: _hook(gateway, "update.check", id_, [str(hook), "check"])
+        found["update.install"] = lambda id_, args: _hook(
+            gateway, "update.install", id_, [str(hook), "install", args["version"]]
+        )
+        found["update.confirm"] = lambda id_, args: _hook(gateway, "update.confirm", id_, [str(hook), "confirm"])
     return {verb: _guarded(deed) for verb, deed in found.items()}
 
 
@@ -141,8 +146,24 @@ def _restart(gateway: Gateway, args: Mapping[str, Any], act: Callable[[], object
     return Done(True, later=True)
 
 
-def _hook(hook: Path, *words: str) -> Done:
-    return Done(True) if host.run([str(hook), *words]) is not None else Done(False, "hook_failed")
+def update_hook() -> Path | None:
+    """Return what updates this box, where it is one of our images."""
+    return UPDATE_HOOK if os.access(UPDATE_HOOK, os.X_OK) and shutil.which("rauc") else None
+
+
+def _hook(gateway: Gateway, verb: str, command_id: str, words: list[str]) -> Done:
+    """Let it work beside us: an installation takes minutes, and ends in a restart of the box."""
+
+    def work() -> None:
+        try:
+            good = subprocess.run(words, stdin=subprocess.DEVNULL, timeout=UPDATE_S).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            good = False
+        if gateway.health and gateway.health.commands:
+            gateway.health.commands.finish(verb, command_id, Done(True) if good else Done(False, "hook_failed"))
+
+    gateway.supervisor.spawn("update", work)
+    return Done(True, later=True)
 
 
 def _upload(mqtt: MqttSettings, messages: list[Message]) -> Done:

@@ -38,7 +38,7 @@ from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
 from gateway.model.topics import host_state
-from gateway.remote import deeds
+from gateway.remote import deeds, update_hook
 from gateway.report import report
 from gateway.retire.scrub import DAY_S, is_overdue
 from gateway.send.dispatch import Health, Lane
@@ -242,7 +242,7 @@ class HealthRooms:
 
         self._again = again
         if mqtt.keyring_file:
-            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting)
+            doing = deeds(gateway, self.observer.look_now, again, reporter.greeting, hook=update_hook())
             store = ReplayStore(gateway.settings.gateway.data_dir / "commands.json")
             self.commands = Commands(
                 speaker,

@@ -18,13 +18,14 @@ ACL = Path(__file__).parents[1] / "gateway/fleet/examples/mosquitto.acl"
 class Broker:
     """mosquitto on 127.0.0.1; a user is a certificate's common name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *hosts: str) -> None:
+        """`hosts`: by what other names it is reached."""
         self.folder = folder
         folder.mkdir()
         self.port = free_port()
         self.ca = trustme.CA()
         self.ca.cert_pem.write_to_path(folder / "ca.pem")
-        self._issue("broker", "127.0.0.1", "localhost")
+        self._issue("broker", "127.0.0.1", "localhost", *hosts)
         acl = ACL.read_text() + "user monitor\ntopic readwrite gw/#\ntopic readwrite homeassistant/#\n"
         acl += "user gateway\ntopic write homeassistant/#\n"
         (folder / "acl").write_text(acl)
@@ -73,11 +74,11 @@ class Broker:
                 process.kill()
                 process.wait(10)
 
-    def table(self, gateway: str = "gateway", more: str = "") -> str:
+    def table(self, gateway: str = "gateway", more: str = "", host: str = "127.0.0.1") -> str:
         """The [mqtt] table of a box."""
         self._issue(gateway)
         return (
-            f'[mqtt]\nhost = "127.0.0.1"\nport = {self.port}\nwill_delay_s = 1\ninterval_s = 2\n{more}\n'
+            f'[mqtt]\nhost = "{host}"\nport = {self.port}\nwill_delay_s = 1\ninterval_s = 2\n{more}\n'
             f'tls = {{ ca_file = "{self.folder}/ca.pem", cert_file = "{self.folder}/{gateway}.pem", '
             f'key_file = "{self.folder}/{gateway}.key" }}\n'
         )

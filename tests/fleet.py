@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -125,7 +126,14 @@ def alarm(code: str = "disk_filling", severity: str = "warning", component: str 
 class Fleet:
     """The monitor in a folder of its own."""
 
-    def __init__(self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "") -> None:
+    def __init__(
+        self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "", secure: bool = False
+    ) -> None:
+        """`more`: keys before the first table; `page`: keys of [page]; `secure`: the page by HTTPS."""
+        self._secure, self._ca = secure, broker.folder / "ca.pem"
+        if secure:
+            cert = f'cert_file = "{broker.folder}/broker.pem", key_file = "{broker.folder}/broker.key"'
+            page += f"\ntls = {{ {cert}, require_client_cert = false }}"
         self.folder = folder
         folder.mkdir()
         self.port = free_port()
@@ -174,12 +182,13 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._secure else 'http'}://127.0.0.1:{self.port}"
 
     def get(self, path: str, headers: dict | None = None, form: dict | None = None):
         """What the page answers; no redirection is followed."""
         data = urllib.parse.urlencode(form).encode() if form is not None else None
-        opener = urllib.request.build_opener(_Stay)
+        trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self._ca))
+        opener = urllib.request.build_opener(_Stay, trust)
         return opener.open(urllib.request.Request(self.url + path, data, headers or {}), timeout=15)
 
     def page(self, path: str = "/") -> str:
@@ -207,6 +216,8 @@ class _Stay(urllib.request.HTTPErrorProcessor):
 
     def http_response(self, request, response):
         return response
+
+    https_response = http_response
 
 
 class Speaker:

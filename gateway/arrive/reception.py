@@ -21,7 +21,7 @@ log = logging.getLogger("gateway.arrive")
 ROOM_CHECK_BYTES = 8 * 2**20
 MAX_UID_CHARACTERS = 128
 """Twice what the standard allows (PS3.5 9.1): scanners break that rule, and the label has room for so much."""
-VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+VALID_UID = re.compile(r"(?:0|[1-9][0-9]*+)(?:\.(?:0|[1-9][0-9]*+))*+")
 INVALID_SOP_INSTANCE = 0x0117
 """Invalid object instance (PS3.7 C.5.13): the UID breaks the rules of UIDs (PS3.5 9.1)."""
 

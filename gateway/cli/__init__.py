@@ -15,6 +15,11 @@ from gateway.model.errors import GatewayError
 COMMANDS = {
     "demo": ("gateway.cli.demo_cmd:demo", "Gateway, scanner and archive on this machine; proves that all arrives."),
     "init": ("gateway.cli.init_cmd:init", "Write a commented configuration file."),
+    "provision": ("gateway.cli.provision_cmd:provision", "On a laptop: make and check the folder CONFIG of a box."),
+    "configure": ("gateway.cli.configure_cmd:configure", "On the box: take the folder CONFIG."),
+    "update": ("gateway.cli.update_cmd:update", "Versions of the box's image: see, install, take back."),
+    "confirm": ("gateway.cli.confirm_cmd:confirm", "Judge after a start whether this version may stay."),
+    "screen": ("gateway.cli.screen_cmd:screen", "The box's own screen."),
     "run": ("gateway.cli.run_cmd:run", "Run the gateway in the foreground."),
     "config": ("gateway.cli.config_cmd:config", "Check and show the configuration."),
     "doctor": ("gateway.cli.doctor_cmd:doctor", "Look for what would keep the gateway from its work."),

@@ -12,6 +12,25 @@ from gateway.config.template import Answers, template
 from gateway.model.errors import ConfigError
 
 
+def ask_for(
+    gateway_id: str | None, ae_title: str | None, port: int | None, archive: str | None, *, ask: bool
+) -> Answers:
+    """Return what was given as options, else what a person answers, else the defaults."""
+    defaults = Answers()
+
+    def answer(given: str | None, question: str, default: str) -> str:
+        if given is not None or not ask:
+            return default if given is None else given
+        return str(click.prompt(question, default=default, show_default=bool(default)))
+
+    return Answers(
+        answer(gateway_id, "Name of this box", defaults.gateway_id),
+        answer(ae_title, "Our AE title", defaults.ae_title),
+        int(answer(None if port is None else str(port), "Port for scanners", str(defaults.port))),
+        answer(archive, "Archive (AE@host:port or URL; empty: later)", defaults.archive),
+    )
+
+
 @click.command()
 @click.option("--id", "gateway_id", help="Name of this box.")
 @click.option("--ae-title", "-aet", "ae_title", help="Our AE title.")
@@ -30,19 +49,7 @@ def init(
     force: bool,
 ) -> None:
     """Write a commented configuration file; asks for what the options do not say."""
-    defaults, ask = Answers(), sys.stdin.isatty() and not print_only
-
-    def answer(given: str | None, question: str, default: str) -> str:
-        if given is not None or not ask:
-            return default if given is None else given
-        return str(click.prompt(question, default=default, show_default=bool(default)))
-
-    answers = Answers(
-        answer(gateway_id, "Name of this box", defaults.gateway_id),
-        answer(ae_title, "Our AE title", defaults.ae_title),
-        int(answer(None if port is None else str(port), "Port for scanners", str(defaults.port))),
-        answer(archive, "Archive (AE@host:port or URL; empty: later)", defaults.archive),
-    )
+    answers = ask_for(gateway_id, ae_title, port, archive, ask=sys.stdin.isatty() and not print_only)
     try:
         text = template(answers)
     except ValueError as error:

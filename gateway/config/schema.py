@@ -16,6 +16,7 @@ from gateway.config.hardware import HardwareSettings
 from gateway.config.morph import MorphSettings
 from gateway.config.mqtt import MetricsSettings, MqttSettings
 from gateway.config.routes import RouteSettings
+from gateway.config.update import UpdateSettings
 
 
 class GatewaySettings(Table):
@@ -173,6 +174,7 @@ class Settings(Table):
     deidentify: list[DeidentifySettings] = Field([], description="Ways to de-identify, for routes to name.")
     mqtt: MqttSettings | None = Field(None, description="Health reports and signed commands; absent: none.")
     hardware: HardwareSettings | None = Field(None, description="Status light, power-fail line, button; absent: none.")
+    update: UpdateSettings | None = Field(None, description="Where updates come from; absent: by hand or stick only.")
     metrics: MetricsSettings | None = Field(None, description="Prometheus metrics; absent: none.")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from gateway.model.instance import Header
@@ -53,6 +54,7 @@ SHORT_VRS = frozenset(
 )
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_STRUCTURE = frozenset((ITEM, ITEM_END, SEQUENCE_END))
 _WANTED = {
     0x00080016: "sop_class_uid",
     0x00080018: "sop_instance_uid",
@@ -95,6 +97,18 @@ def element_bytes(tag: int, vr: bytes, value: bytes, transfer_syntax_uid: str = 
     return head + vr + struct.pack(f"{order}H", len(value)) + value
 
 
+@lru_cache(maxsize=256)
+def _uid_element(tag: int, uid: str) -> bytes:
+    """Return an element that is the same in the meta of most objects."""
+    return element_bytes(tag, b"UI", uid.encode("latin-1", "replace"))
+
+
+_VERSION = element_bytes(0x00020001, b"OB", b"\x00\x01")
+_IMPLEMENTATION = _uid_element(0x00020012, IMPLEMENTATION_CLASS_UID) + element_bytes(
+    0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()
+)
+
+
 def meta_bytes(
     sop_class_uid: str,
     sop_instance_uid: str,
@@ -105,17 +119,16 @@ def meta_bytes(
 ) -> bytes:
     """Return preamble, prefix and File Meta Information (PS3.10 7.1), ready for a data set to follow verbatim."""
     elements = [
-        element_bytes(0x00020001, b"OB", b"\x00\x01"),
-        element_bytes(0x00020002, b"UI", sop_class_uid.encode("latin-1", "replace")),
+        _VERSION,
+        _uid_element(0x00020002, sop_class_uid),
         element_bytes(0x00020003, b"UI", sop_instance_uid.encode("latin-1", "replace")),
-        element_bytes(0x00020010, b"UI", transfer_syntax_uid.encode("latin-1", "replace")),
-        element_bytes(0x00020012, b"UI", IMPLEMENTATION_CLASS_UID.encode()),
-        element_bytes(0x00020013, b"SH", IMPLEMENTATION_VERSION_NAME.encode()),
+        _uid_element(0x00020010, transfer_syntax_uid),
+        _IMPLEMENTATION,
     ]
     if source_ae:
         elements.append(element_bytes(0x00020016, b"AE", source_ae.encode("latin-1", "replace")))
     if private is not None:
-        elements.append(element_bytes(0x00020100, b"UI", IMPLEMENTATION_CLASS_UID.encode()))
+        elements.append(_uid_element(0x00020100, IMPLEMENTATION_CLASS_UID))
         elements.append(element_bytes(0x00020102, b"OB", private))
     body = b"".join(elements)
     return b"\0" * 128 + b"DICM" + element_bytes(0x00020000, b"UL", struct.pack("<I", len(body))) + body
@@ -193,7 +206,8 @@ class _Scanner:
         self._data = data
         self._wanted = wanted
         self._last_wanted = max(wanted)
-        self._order = ">" if big_endian else "<"
+        order = ">" if big_endian else "<"
+        self._head, self._length = struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")
         self._implicit = implicit
         self._levels: list[bool] = []
         self._at = 0
@@ -204,27 +218,26 @@ class _Scanner:
         data, at = self._data, self._at
         if at + 8 > len(data):
             return None
-        group, element = struct.unpack_from(f"{self._order}HH", data, at)
+        group, element, vr, short = self._head.unpack_from(data, at)
         tag = group << 16 | element
-        if tag in (ITEM, ITEM_END, SEQUENCE_END) or self._implicit:
+        if self._implicit or tag in _STRUCTURE:
             self._at = at + 8
-            return tag, b"", struct.unpack_from(f"{self._order}I", data, at + 4)[0]
-        vr = data[at + 4 : at + 6]
+            return tag, b"", self._length.unpack_from(data, at + 4)[0]
         if vr in SHORT_VRS:
             self._at = at + 8
-            return tag, vr, struct.unpack_from(f"{self._order}H", data, at + 6)[0]
+            return tag, vr, short
         if vr not in LONG_VRS:
             raise _Malformed("unknown VR")
         if at + 12 > len(data):
             return None
         self._at = at + 12
-        return tag, vr, struct.unpack_from(f"{self._order}I", data, at + 8)[0]
+        return tag, vr, self._length.unpack_from(data, at + 8)[0]
 
     def scan(self, *, whole: bool) -> None:
         """Fill `found`; raises _Malformed, also when bytes that are the `whole` data set end within an element."""
         while (head := self._element_head()) is not None:
             tag, vr, length = head
-            if tag in (ITEM, ITEM_END, SEQUENCE_END):
+            if tag in _STRUCTURE:
                 self._structure(tag, length)
             elif length == UNDEFINED:
                 if tag > self._last_wanted and not self._levels:

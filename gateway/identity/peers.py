@@ -51,6 +51,10 @@ class WebAnswer:
     status: int
     media_type: str
     reply: bytes
+    retry_after: str = ""
+    """As it came (RFC 9110 10.2.3); empty: the service does not say."""
+    date: str = ""
+    """The service's clock, as it came; empty: it has none."""
 
 
 class WebClient:
@@ -98,7 +102,8 @@ class WebClient:
             response.release_conn()
         if not whole:
             raise WebFailed("the service's reply has no end")
-        return WebAnswer(response.status, response.headers.get("Content-Type", ""), reply)
+        told = (response.headers.get(name, "") for name in ("Retry-After", "Date"))
+        return WebAnswer(response.status, response.headers.get("Content-Type", ""), reply, *told)
 
     def request(
         self,

@@ -36,6 +36,8 @@ class Verdict:
     """True when the peer would take this SOP class, or might, but not in the Transfer Syntax offered."""
     sent_as: str = ""
     """The SOP Instance UID that the peer knows it by, where a recipe gave it another one; empty: its own."""
+    wait_s: float = 0.0
+    """How long the peer asks to be left alone; 0: it does not say."""
 
     @classmethod
     def accepted(cls, code: int = 0, text: str = "") -> Verdict:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
@@ -28,13 +27,15 @@ from gateway.send.courier import Courier
 from gateway.send.schedule import Turns
 from gateway.send.shaping import Shaper
 from gateway.send.throughput import Stays, Throughput
-from gateway.spool.committer import Wish
+from gateway.spool.committer import REPLY_PATIENCE_S, Wish
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.send")
 
 CLAIMS_PER_COURIER = 8
+RECORD_WAIT_S = 2.0
+"""For a verdict to become durable before the next instance is whole at its peer."""
 MAX_RECORDING = 64
 """Verdicts that may be on their way into the ledger."""
 CLAIMS_PER_ASSOCIATION = 4
@@ -117,9 +118,13 @@ class Lane:
         """By class: the hint and the time when there was nothing to claim."""
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
+        self._doubtful = False
+        """A claim failed: the ledger may have granted it all the same, or may yet, when nobody waits for it."""
         self._ready_since = 0.0
         self._busy: set[int] = set()
         """Couriers that carry something."""
+        self._own: dict[int, Wish[None] | None] = {}
+        """By courier: its last verdict, while that is being written down."""
         self._recording: list[tuple[Wish[None], Claim, Verdict, float]] = []
         self._unrecorded: list[tuple[Claim, Verdict, float]] = []
 
@@ -206,6 +211,8 @@ class Lane:
                 return
             if self._spool.committer.fault:
                 limit += len(self._in_hand)  # they cannot be marked, and are looked up again
+            elif self._doubtful:
+                self._put_back_strays()
             claims = self._spool.claim(self.name, priority, limit, self.settings.retry_ceiling_s)
             self._settle(wait=False)  # what was written down before it was claimed again is in nobody's hand any more
             with self._lock:
@@ -217,9 +224,21 @@ class Lane:
                 self._in_hand.update(claim.held.seq for claim in fresh)
                 self._ready[priority].extend(fresh)
         except SpoolError:
-            return  # the committer has said so; delivery goes on when the ledger can be asked again
+            self._doubtful = True  # the committer has said so; delivery goes on when the ledger can be asked again
         finally:
             self._refilling.release()
+
+    def _put_back_strays(self) -> None:
+        """Queue again what a claim took that was given up; the ledger does it after that claim, if that comes at all.
+
+        Nobody else claims meanwhile. Raises SpoolError.
+        """
+        with self._lock:
+            in_hand = frozenset(self._in_hand)
+        strays = self._spool.change(lambda ledger: ledger.restart_deliveries(self.name, in_hand))
+        self._doubtful = False
+        if strays:
+            log.warning("claims_restarted dest=%s objects=%d", self.name, strays)
 
     def _offers(self, claim: Claim) -> list[tuple[str, str]]:
         with self._lock:
@@ -233,7 +252,8 @@ class Lane:
     ) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
-        paced = Paced(courier, Pace(self.limits.values(), claim.priority, self.throughput, stop, beat))
+        pace = Pace(self.limits.values(), claim.priority, self.throughput, stop, beat, lambda: self._settle_own(number))
+        paced = Paced(courier, pace)
         self._busy.add(number)
         try:
             verdict = self._carrier.carry(paced, claim, self._offers(claim), beat)
@@ -263,7 +283,7 @@ class Lane:
             verdict.code,
             verdict.text,
         )
-        self._record(claim, verdict, delay_s)
+        self._own[number] = self._record(claim, verdict, delay_s)
 
     def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
         """Judge the destination's health by a verdict; return how long this instance waits."""
@@ -284,12 +304,13 @@ class Lane:
     def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:
             health, now = self.health, time.monotonic()
+            ceiling_s = self.settings.retry_ceiling_s
+            own_s = next_delay_s(health.attempts, self.settings.retry_first_s, ceiling_s, random.random())
             if health.retry_at <= now:  # couriers that fail together count as one failure
-                delay_s = next_delay_s(
-                    health.attempts, self.settings.retry_first_s, self.settings.retry_ceiling_s, random.random()
-                )
                 health.attempts += 1
-                health.retry_at = now + delay_s
+                health.retry_at = now + own_s
+            if verdict.wait_s:  # our own delay comes on top, or all boxes that were sent away return at one moment
+                health.retry_at = max(health.retry_at, now + min(ceiling_s, verdict.wait_s + own_s))
             health.failing_since = health.failing_since or now
             if not health.ill:
                 health.ill_since = now
@@ -361,22 +382,28 @@ class Lane:
         with self._lock:
             self.health.retry_at = 0.0
 
-    def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
-        """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
-        once more after a crash, which is harmless."""
+    def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> Wish[None] | None:
+        """Have a verdict written down; the next instance is on its way meanwhile."""
         with self._lock:  # whoever claims it again must find it among those that are being written down
             try:
                 wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
             except SpoolError:
                 self._unrecorded.append((claim, verdict, delay_s))
-                return
+                return None
             self._recording.append((wish, claim, verdict, delay_s))
+            return wish
+
+    def _settle_own(self, number: int) -> None:
+        """Wait until the last verdict of this courier is durable: after a crash, one instance for each association is
+        sent once more at most. A ledger that fails or is silent stops no delivery."""
+        wish = self._own.pop(number, None)
+        if wish is not None:
+            wish.wait(RECORD_WAIT_S)
 
     def _settle(self, *, wait: bool) -> None:
         """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
         for wish, *_ in list(self._recording) if wait else ():
-            with suppress(SpoolError):  # it waits still, and is settled another time
-                wish.lead(wish)
+            wish.wait(REPLY_PATIENCE_S)  # what waits still then is settled another time
         with self._lock:
             taken = [entry for entry in self._recording if entry[0].done]
             self._recording = [entry for entry in self._recording if entry not in taken]

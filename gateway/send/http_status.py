@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
 from gateway.model.verdict import Blame, Outcome, Verdict
 
 D, R = Outcome.DEFERRED, Outcome.REFUSED
@@ -28,3 +31,24 @@ def verdict_of_http(status: int) -> Verdict:
     """Return what a status other than success means; server errors and what we do not know wait."""
     outcome, blame, text = STATUS.get(status, (D, Blame.DESTINATION, "the service failed"))
     return Verdict(outcome, blame, status, f"{text} (HTTP {status})", syntax_refused=status == 415)
+
+
+def asked_wait_s(retry_after: str, date: str, now: datetime) -> float:
+    """Return how many seconds a service asks to be left alone (RFC 9110 10.2.3); 0 when it does not say, or not so
+    that it can be understood. May be infinite: whoever waits knows his own ceiling. Pure.
+
+    A date is taken against the service's own `date` where there is one: our clock may be wrong (contract D10).
+    """
+    asked = retry_after.strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    until = _moment(asked)
+    return 0.0 if until is None else max(0.0, (until - (_moment(date) or now)).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from gateway.config.destinations import StowDestination
 from gateway.dicom.part10 import meta_bytes
 from gateway.dicom.status import verdict_of
-from gateway.identity.peers import WebClient, WebFailed
+from gateway.identity.peers import WebAnswer, WebClient, WebFailed
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.send.courier import Body, Consignment
-from gateway.send.http_status import verdict_of_http
+from gateway.send.http_status import asked_wait_s, verdict_of_http
 
 FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
 REFERENCED_SOP_INSTANCE_UID, FAILURE_REASON, WARNING_REASON = "00081155", "00081197", "00081196"
@@ -95,6 +97,13 @@ def judge(status: int, outcome: int | None) -> Verdict:
     return verdict_of_http(status)
 
 
+def _as_patient_as_asked(verdict: Verdict, answer: WebAnswer) -> Verdict:
+    """Return the verdict with how long the service asks to be left alone, where it is the service that is ill."""
+    if verdict.outcome is not Outcome.DEFERRED or verdict.blame is not Blame.DESTINATION:
+        return verdict
+    return replace(verdict, wait_s=asked_wait_s(answer.retry_after, answer.date, datetime.now(UTC)))
+
+
 class StowRs:
     """Carries instances to a STOW-RS service over kept-alive connections."""
 
@@ -137,7 +146,8 @@ class StowRs:
             )
         except WebFailed as error:
             return Verdict.deferred(Blame.DESTINATION, text=str(error))
-        return judge(answer.status, outcome_of(answer.reply, answer.media_type, consignment.sop_instance_uid))
+        outcome = outcome_of(answer.reply, answer.media_type, consignment.sop_instance_uid)
+        return _as_patient_as_asked(judge(answer.status, outcome), answer)
 
     def accepts(self, sop_class_uid: str) -> frozenset[str] | None:
         """A service does not say beforehand what it takes: every one takes Explicit VR Little Endian (PS3.18 8.7.3),
@@ -147,12 +157,14 @@ class StowRs:
     def probe(self) -> Verdict:
         """OPTIONS; any answer but one that names the destination as ill shows that somebody is there."""
         try:
-            status = self._client.request("OPTIONS", self._url, {}).status
+            answer = self._client.request("OPTIONS", self._url, {})
         except WebFailed as error:
             return Verdict.deferred(Blame.DESTINATION, text=str(error))
+        status = answer.status
         if status in (401, 403, 407, 429) or (status >= 500 and status != 501):
             verdict = verdict_of_http(status)
-            return Verdict(Outcome.DEFERRED, Blame.DESTINATION, verdict.code, verdict.text)
+            ill = Verdict.deferred(Blame.DESTINATION, verdict.code, verdict.text)
+            return _as_patient_as_asked(ill, answer)
         return Verdict.accepted(status, f"the service answers (HTTP {status})")
 
     def close(self) -> None:

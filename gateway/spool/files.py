@@ -22,13 +22,18 @@ def make_directory(path: Path) -> None:
         fsync_directory(path.parent)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Replace a file, whole and durably, with the rights that it had, else for its owner alone; raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "w") as file:
-        file.write(text)
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file and flush it, never through a link that somebody laid there; its name is not durable yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file, whole and durably, with the rights that it had, else with `mode`; raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    write_file(part, text.encode(), path.stat().st_mode & 0o777 if path.exists() else mode)
     part.rename(path)
     fsync_directory(path.parent)

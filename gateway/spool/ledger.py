@@ -22,7 +22,7 @@ from gateway.model.way import Way
 from gateway.spool.promises import Promises
 from gateway.spool.rows import NO_OTHER_DISK, Claim, Held, ScrubState, due, held_of, ledger_errors
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 REMEMBERED = 100_000
 """Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
@@ -50,8 +50,14 @@ class Ledger:
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self, version: int) -> None:
-        """Make the tables, or change those of an older program, one version after the other."""
+        """Make the tables, or change those of an older program, one version after the other.
+
+        Those of a newer one are used as they are when it says that we can: an update that is taken back must not
+        strand what was accepted meanwhile.
+        """
         if version > SCHEMA_VERSION:
+            if self._db.execute("SELECT version FROM readable_since").fetchone()[0] <= SCHEMA_VERSION:
+                return
             raise SpoolError(
                 f"the ledger has version {version}, this program reads up to {SCHEMA_VERSION}",
                 hint="install the program that wrote it, or a newer one",
@@ -111,8 +117,13 @@ class Ledger:
         )
         return [held_of(row) for row in rows]
 
-    def accept(self, instance: SOPInstance, shelf: str, ways: Mapping[str, Way], *, conflict: bool) -> None:
-        """Enter a new instance whose bytes are durable on `shelf`, and queue it for each destination."""
+    def accept(
+        self, instance: SOPInstance, shelf: str, ways: Mapping[str, Way], *, conflict: bool, adopted: bool = False
+    ) -> None:
+        """Enter a new instance whose bytes are durable on `shelf`, and queue it for each destination.
+
+        Its row is the first event of its history too, except when it was `adopted` later than it was received.
+        """
         header, origin = instance.header, instance.origin
         state = after(CUSTODY, Custody.RECEIVING, CustodyEvent.COMMITTED)
         cursor = self._db.execute(
@@ -141,7 +152,8 @@ class Ledger:
             ),
         )
         seq = int(cursor.lastrowid or 0)
-        self._note(seq, None, CustodyEvent.COMMITTED, state)
+        if adopted:
+            self._note(seq, None, CustodyEvent.COMMITTED, state, "adopted")
         self.count("accepted")
         if conflict:
             self.count("uid_conflict")
@@ -379,12 +391,17 @@ class Ledger:
         row = self._db.execute("SELECT state FROM instance WHERE seq = ?", (seq,)).fetchone()
         return Custody(row["state"]) if row else None
 
-    def restart_deliveries(self) -> int:
-        """Put what was being sent when the process ended back into the queue; return how many."""
-        rows = self._db.execute("SELECT seq, destination FROM delivery WHERE state = ?", (Delivery.SENDING,)).fetchall()
-        for row in rows:
+    def restart_deliveries(self, destination: str | None = None, in_hand: Collection[int] = ()) -> int:
+        """Put what is being sent (to `destination`, if given) and in nobody's hand back into the queue; return how
+        many."""
+        rows = self._db.execute(
+            "SELECT seq, destination FROM delivery WHERE state = ? AND destination = ifnull(?, destination)",
+            (Delivery.SENDING, destination),
+        ).fetchall()
+        strays = [row for row in rows if row["seq"] not in in_hand]
+        for row in strays:
             self._delivery(row["seq"], row["destination"], DeliveryEvent.RESTARTED)
-        return len(rows)
+        return len(strays)
 
     def retire(self, seqs: Sequence[int]) -> list[int]:
         """Mark those that are released still as retired, and return them; their files may go after this is durable.
@@ -420,8 +437,9 @@ class Ledger:
     def believe(self, now: float, plausible: float) -> None:
         """Let the days of what was released before the clock was known begin now."""
         self._db.execute(
-            "UPDATE instance SET released_at = ? WHERE state = ? AND proven IN (0, 1) AND released_at < ?",
-            (now, Custody.RELEASED, plausible),
+            f"UPDATE instance SET released_at = ? WHERE state = '{Custody.RELEASED}' AND proven IN (0, 1) "
+            "AND released_at < ?",
+            (now, plausible),
         )
 
     def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str) -> None:

@@ -171,13 +171,17 @@ class LedgerReader:
         return [dict(row) for row in self.rows("SELECT * FROM delivery WHERE seq = ? ORDER BY destination", seq)]
 
     def history(self, seq: int) -> list[dict[str, Any]]:
-        """Return what happened to an instance, oldest first."""
-        return [
-            dict(row)
-            for row in self.rows(
-                "SELECT destination, event, state, at, detail FROM history WHERE seq = ? ORDER BY id", seq
-            )
-        ]
+        """Return what happened to an instance, oldest first; see `Ledger.accept` for the first event."""
+        rows = self.rows(
+            "SELECT NULL AS destination, :committed AS event, :in_custody AS state, received_at AS at, '' AS detail, "
+            "0 AS id FROM instance WHERE seq = :seq "
+            "AND NOT EXISTS (SELECT 1 FROM history WHERE history.seq = :seq AND event = :committed) "
+            "UNION ALL SELECT destination, event, state, at, detail, id FROM history WHERE seq = :seq ORDER BY id",
+            seq=seq,
+            committed=CustodyEvent.COMMITTED,
+            in_custody=Custody.IN_CUSTODY,
+        )
+        return [{name: row[name] for name in row.keys() if name != "id"} for row in rows]  # noqa: SIM118
 
     def listing(
         self, states: Sequence[str], destination: str | None, limit: int, *, quarantined: bool = False
@@ -229,8 +233,8 @@ class LedgerReader:
         rows = []
         for proven in (False, True):
             rows += self.rows(
-                "SELECT * FROM instance WHERE state = ? AND proven = ? ORDER BY released_at, seq LIMIT ?",
-                Custody.RELEASED,
+                f"SELECT * FROM instance WHERE state = '{Custody.RELEASED}' AND proven = ? "
+                "ORDER BY released_at, seq LIMIT ?",
                 proven,
                 limit,
             )

@@ -102,7 +102,7 @@ def adopt_orphans(store: Store, ledger: Ledger, reader: LedgerReader, router: Ro
             same = next((held for held in elders if held.instance.sha256 == instance.sha256), None)
             if same is None:
                 ways = router(instance, partial(store.beginning, path))
-                ledger.accept(instance, shelf, ways, conflict=bool(elders))
+                ledger.accept(instance, shelf, ways, conflict=bool(elders), adopted=True)
         if same is None:
             adopted += 1
             log.warning("adopted object=%s", object_id)

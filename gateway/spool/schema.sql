@@ -28,7 +28,7 @@ CREATE TABLE instance (
 );
 CREATE INDEX instance_identity ON instance (sop_instance_uid, sha256);
 CREATE INDEX instance_state ON instance (state, seq);
-CREATE INDEX instance_released ON instance (state, proven, released_at);
+CREATE INDEX instance_released ON instance (proven, released_at) WHERE state = 'released';
 CREATE INDEX instance_study ON instance (study_uid, received_at);
 
 CREATE TABLE delivery (
@@ -114,6 +114,7 @@ CREATE TABLE promise_item (
     PRIMARY KEY (promise, number)
 ) WITHOUT ROWID;
 
+-- The first event of an instance, that it was committed, is its own row: nothing is written here for it.
 CREATE TABLE history (
     id          INTEGER PRIMARY KEY,
     seq         INTEGER NOT NULL REFERENCES instance (seq) ON DELETE CASCADE,
@@ -157,4 +158,7 @@ CREATE TABLE retired (                                      -- what was here, th
 CREATE INDEX retired_study ON retired (study_uid, received_at);
 CREATE INDEX retired_instance ON retired (sop_instance_uid);
 
-PRAGMA user_version = 8;
+CREATE TABLE readable_since (version INTEGER NOT NULL);     -- the oldest program version that can use these tables
+INSERT INTO readable_since VALUES (9);
+
+PRAGMA user_version = 9;

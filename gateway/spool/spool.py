@@ -76,6 +76,10 @@ class Spool:
     def use_router(self, router: Router) -> None:
         """Route by a new configuration from now on, and what had no destination until now."""
         self._router = router
+        self._route_unrouted()
+
+    def _route_unrouted(self) -> None:
+        router = self._router
         # Files are read between two changes: within one, every scanner would wait for them.
         unrouted = self.committer.change(lambda ledger: ledger.unrouted())
         routed = [(held, router(held.instance, partial(self.store.beginning, self.path_of(held)))) for held in unrouted]
@@ -133,7 +137,10 @@ class Spool:
         except SpoolError:
             part.drop()
             raise
-        receipt = self.committer.accept(part, instance, self._router(instance, lambda: beginning))
+        router = self._router
+        receipt = self.committer.accept(part, instance, router(instance, lambda: beginning))
+        if self._router is not router:  # a reload may have looked for what has no destination before this was committed
+            self._route_unrouted()
         self.hint()
         return replace(instance, object_id=receipt.object_id) if receipt.duplicate else instance, receipt
 

@@ -43,11 +43,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _INSTANCE, _HEADER, _ORIGIN = ([field.name for field in fields(kind)] for kind in (SOPInstance, Header, Origin))
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False)
+
+
 def _label(instance: SOPInstance) -> bytes:
     facts = {name: getattr(instance, name) for name in _INSTANCE}  # asdict copies deeply, and took longer than a flush
     facts["header"] = {name: getattr(instance.header, name) for name in _HEADER}
     facts["origin"] = {name: getattr(instance.origin, name) for name in _ORIGIN}
-    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode()
+    text = _JSON.encode(facts).encode()
     if len(text) > LABEL_BYTES:
         raise SpoolError("the object's identifiers are too long for its label")
     return text.ljust(LABEL_BYTES)
@@ -165,7 +168,7 @@ class Store:
         self.quarantine = data_dir / "quarantine"
         self.renditions = data_dir / "renditions"
         """Derived forms on their way; worth nothing after a restart."""
-        self._shelf = 0
+        self._shelf = self.objects / f"{0:06d}"
         self._on_shelf = 0
         self._prepared: list[tuple[Path, int]] = []
         self._preparing = threading.Lock()
@@ -175,16 +178,17 @@ class Store:
         for folder in (self.data_dir, self.objects, self.parts, self.quarantine, self.renditions):
             make_directory(folder)
         shelves = sorted(int(path.name) for path in self.objects.iterdir() if path.name.isdigit())
-        self._shelf = shelves[-1] if shelves else 0
-        make_directory(self.objects / f"{self._shelf:06d}")
-        self._on_shelf = sum(1 for _ in self.current_shelf().iterdir())
+        self._shelf = self.objects / f"{shelves[-1] if shelves else 0:06d}"
+        make_directory(self._shelf)
+        self._on_shelf = sum(1 for _ in self._shelf.iterdir())
 
     def current_shelf(self) -> Path:
         """Return the folder that takes the next object; opens a new one, durably, when it is full."""
         if self._on_shelf >= SHELF_OBJECTS:
-            make_directory(self.objects / f"{self._shelf + 1:06d}")
-            self._shelf, self._on_shelf = self._shelf + 1, 0
-        return self.objects / f"{self._shelf:06d}"
+            shelf = self.objects / f"{int(self._shelf.name) + 1:06d}"
+            make_directory(shelf)
+            self._shelf, self._on_shelf = shelf, 0
+        return self._shelf
 
     def new_part(self, identity: tuple[str, str, str]) -> Part:
         """Begin an object under a name that survives a power cut already; raises OSError."""

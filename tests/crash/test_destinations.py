@@ -10,6 +10,7 @@ import random
 import struct
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.crash.web_archive import WebArchive, outcome, reply
 
 BIG = (200_000, 200_000)
 """More than fits into the sockets' buffers of one PDU, so that `in the middle` is in the middle."""
-PATIENCE = 'compression = "off"\ntimeout_s = 0.5\nretry_first_s = 0.05\nretry_ceiling_s = 0.2\n'
+PATIENCE = 'compression = "off"\ntimeout_s = 0.5\nretry_first_s = 0.05\n'
 
 
 def at(point: str, act, after: int = 0) -> Behaviour:
@@ -220,12 +221,12 @@ WEB_REFUSING: dict[str, Behaviour] = {
 }
 
 
-def destination(archive: Server, more: str = "") -> str:
+def destination(archive: Server, ceiling_s: float = 0.2) -> str:
     if isinstance(archive, WebArchive):
         place = f'kind = "stow"\nurl = "{archive.url}"'
     else:
         place = f'kind = "dimse"\nhost = "127.0.0.1"\nport = {archive.port}\nae_title = "ANY"\nlinger_s = 0.1'
-    return f'[[destination]]\nname = "pacs"\n{place}\nassociations = 2\n{PATIENCE}{more}\n'
+    return f'[[destination]]\nname = "pacs"\n{place}\nassociations = 2\n{PATIENCE}retry_ceiling_s = {ceiling_s}\n'
 
 
 @dataclass
@@ -241,9 +242,9 @@ def scene(make_box, wait_until, request):
     """A gateway, an archive of the wanted kind, a scanner that has just sent two instances."""
     opened = []
 
-    def make(kind, row: str, behaviour: Behaviour, more: str = "", sizes=BIG) -> Scene:
+    def make(kind, row: str, behaviour: Behaviour, ceiling_s: float = 0.2, sizes=BIG) -> Scene:
         archive = kind()
-        box = make_box(destination(archive, more)).start()
+        box = make_box(destination(archive, ceiling_s)).start()
         opened.append((archive, box))
         archive.behaviour = behaviour
         scanner = Scanner(seed_of(row), sizes=sizes)
@@ -295,6 +296,32 @@ def test_an_archive_that(scene, tmp_path, kind, name, behaviour, expected):
     row = f"{kind.__name__} {name}"
     with kept_on_failure(tmp_path, "destination", seed_of(row)):
         expected(scene(kind, row, behaviour))
+
+
+IN_2_S = "Date: Fri, 31 Dec 1999 23:59:58 GMT", "Retry-After: Sat, 01 Jan 2000 00:00:00 GMT"
+"""By a clock of the service's own."""
+
+
+@pytest.mark.parametrize(
+    ("code", "headers"), [(429, ["Retry-After: 2"]), (503, IN_2_S)], ids=["429, in seconds", "503, as a date"]
+)
+def test_a_service_that_asks_to_be_left_alone_is(scene, tmp_path, code, headers):
+    """Neither instance nor probe comes before the time is over (RFC 9110 10.2.3)."""
+    row = f"Retry-After {code}"
+    heard: list[float] = []
+
+    def busy(line: Line, here: str) -> None:
+        if here in ("whole", "echo"):
+            heard.append(time.monotonic())
+            line.answer(reply(code, b"", "text/plain", *headers))
+
+    with kept_on_failure(tmp_path, "patience", seed_of(row)):
+        seen = scene(WebArchive, row, busy, ceiling_s=20)
+        assert seen.wait_until(lambda: len(heard) >= 3, 30), seen.box.log()
+        assert all(later - sooner >= 2 for sooner, later in pairwise(heard[:3])), heard
+        seen.archive.behaviour = good
+        assert seen.wait_until(seen.box.delivered_all, 30), seen.box.ask("status")
+        prove(seen.box, [seen.scanner], {"pacs": seen.archive})
 
 
 class Steps:

@@ -11,7 +11,7 @@ FLOOR = {
     **dict.fromkeys(("config", "dicom", "identity"), 1),
     "spool": 2,
     **dict.fromkeys(("admit", "route", "prepare", "retire"), 3),
-    **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health"), 4),
+    **dict.fromkeys(("arrive", "send", "confirm", "worklist", "health", "onsite"), 4),
     **dict.fromkeys(("console", "fleet", "emulator"), 5),
     **dict.fromkeys(
         (
@@ -32,11 +32,13 @@ FLOOR = {
 }
 OWNERS = {
     "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py", "fleet/store.py"},
-    "SSLContext(": {"identity/tls.py"},
+    "SSLContext(": {"identity/tls.py", "emulator/link.py"},
     ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
     "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
 }
+ONLY = {"emulator": {"model"}, "fleet": {"model", "config", "identity", "spool"}}
+"""What is to judge or to watch a gateway shares with it the words and the tools, and no more."""
 BROAD = {"supervisor.py": 1, "dicom/association.py": 1, "health/mqtt.py": 1, "fleet/subscriber.py": 1}
 ROLLBACK = {"spool/ledger.py", "app.py", "send/folder.py", "fleet/store.py"}
 """`except BaseException` that takes something back and raises again."""
@@ -67,7 +69,7 @@ def floor_faults(name: str, text: str) -> list[str]:
                 continue
             higher = FLOOR[parts[1]] > FLOOR[own]
             beside = FLOOR[parts[1]] == FLOOR[own] and FLOOR[own] not in (1, 6)
-            if higher or beside or (own == "emulator" and parts[1] != "model"):
+            if higher or beside or parts[1] not in ONLY.get(own, FLOOR):
                 faults.append(f"{name} imports {module}")
     return faults
 

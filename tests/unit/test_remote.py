@@ -61,14 +61,22 @@ def test_a_reboot_is_systemds(monkeypatch):
 
 
 def test_updates_are_the_images(tmp_path):
-    hook = tmp_path / "update"
-    assert "update.install" not in deeds(box(), hook=hook)
+    hook, ends = tmp_path / "update", []
+    gateway = box()
+    gateway.supervisor.spawn = lambda name, work: work()
+    gateway.health = SimpleNamespace(commands=SimpleNamespace(finish=lambda *end: ends.append(end)))
+    assert "update.install" not in deeds(gateway)
     hook.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/said\n[ "$1" != confirm ]\n')
     hook.chmod(0o755)
-    found = deeds(box(), hook=hook)
-    assert found["update.check"]("id", {}).good
-    assert found["update.install"]("id", {"version": "1.2.3"}).good
-    assert found["update.confirm"]("id", {}).code == "hook_failed"
+    found = deeds(gateway, hook=hook)
+    assert found["update.check"]("id1", {}).later
+    assert found["update.install"]("id2", {"version": "1.2.3"}).later
+    assert found["update.confirm"]("id3", {}).later
+    assert [(verb, number, done.code) for verb, number, done in ends] == [
+        ("update.check", "id1", "done"),
+        ("update.install", "id2", "done"),
+        ("update.confirm", "id3", "hook_failed"),
+    ]
     assert (tmp_path / "said").read_text() == "check\ninstall 1.2.3\nconfirm\n"
 
 

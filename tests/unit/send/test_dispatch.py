@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gateway.config.destinations import DimseDestination
 from gateway.model.errors import SpoolError
 from gateway.model.instance import Door, Header, Origin, Priority
-from gateway.model.verdict import Blame, Verdict
+from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.model.way import Way
 from gateway.prepare.worker import Renderer
 from gateway.send.dispatch import Lane
@@ -50,3 +52,19 @@ def test_claims_that_cannot_be_given_back_are_kept_and_carried_later(lane, spool
         lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="silent"))
     lane._well()
     assert lane._next(0) is not None
+
+
+@pytest.mark.parametrize(("asked_s", "least_s"), [(40.0, 40.0), (float("inf"), 300.0), (0.0, 0.0)])
+def test_a_lane_is_patient_for_as_long_as_it_is_asked_and_for_no_longer_than_its_ceiling(lane, asked_s, least_s):
+    before = time.monotonic()
+    delay_s = lane._fall_ill(Verdict(Outcome.DEFERRED, Blame.DESTINATION, 429, "busy", wait_s=asked_s))
+    assert least_s <= lane.health.retry_at - before
+    assert delay_s <= lane.settings.retry_ceiling_s == 300.0
+
+
+def test_another_couriers_failure_does_not_shorten_what_was_asked(lane):
+    lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="reset"))
+    lane._fall_ill(Verdict(Outcome.DEFERRED, Blame.DESTINATION, 503, "busy", wait_s=40.0))
+    asked = lane.health.retry_at
+    lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="reset"))
+    assert lane.health.retry_at == asked >= time.monotonic() + 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from gateway.model.backoff import next_delay_s
 from gateway.model.errors import ImpossibleTransition
 from gateway.model.lifecycle import CUSTODY, Custody, CustodyEvent, after
 from gateway.model.verdict import Blame, Outcome
+from gateway.send.http_status import asked_wait_s
 from gateway.send.stow_rs import judge, outcome_of
 from gateway.spool.capacity import Room  # fmt: skip
 from gateway.spool.capacity import judge as judge_room
@@ -66,6 +68,39 @@ def reply(tag, **reason):
 )
 def test_a_stow_reply_is_read_for_the_instance_itself(status, body, outcome):
     assert judge(status, outcome_of(body, "application/dicom+json", UID)).outcome is outcome
+
+
+FRIDAY = "Fri, 31 Dec 1999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "asked_s"),
+    [
+        ("120", "", 120.0),
+        (" 7 ", "", 7.0),
+        ("0", "", 0.0),
+        (FRIDAY, "Fri, 31 Dec 1999 23:59:29 GMT", 30.0),
+        (FRIDAY, "", 29.0),
+        (FRIDAY, "nonsense", 29.0),
+        ("Friday, 31-Dec-99 23:59:59 GMT", "", 29.0),
+        (FRIDAY, "Sat, 01 Jan 2000 00:00:00 GMT", 0.0),
+        ("-5", "", 0.0),
+        ("1.5", "", 0.0),
+        ("soon", "", 0.0),
+        ("²", "", 0.0),
+        ("", "", 0.0),
+        ("9" * 5000, "", float("inf")),
+        ("Fri, 31 Dec 99999999999 23:59:59 GMT", "", 0.0),
+    ],
+)
+def test_how_long_a_service_asks_to_be_left_alone(retry_after, date, asked_s):
+    """RFC 9110 10.2.3: seconds, or a date, which is taken against the clock of whoever wrote it."""
+    assert asked_wait_s(retry_after, date, datetime(1999, 12, 31, 23, 59, 30, tzinfo=UTC)) == asked_s
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_whatever_stands_there_a_wait_is_a_number(retry_after, date):
+    assert asked_wait_s(retry_after, date, datetime(1970, 1, 1, tzinfo=UTC)) >= 0.0
 
 
 def test_a_stow_reply_in_xml_is_read_too():

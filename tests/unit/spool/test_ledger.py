@@ -63,10 +63,29 @@ def test_an_older_ledger_gets_the_tables_of_a_new_one_and_keeps_its_rows(tmp_pat
         assert db.execute("PRAGMA user_version").fetchone() == (ledger.SCHEMA_VERSION,)
 
 
-def test_a_newer_ledger_is_left_alone(tmp_path):
-    Ledger(tmp_path / "ledger.db").close()
-    with sqlite3.connect(tmp_path / "ledger.db") as db:
+def written_by_the_next_program(path: Path, readable_since: int) -> None:
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE delivery ADD COLUMN shade TEXT NOT NULL DEFAULT 'grey'")
+        db.execute("CREATE INDEX delivery_shade ON delivery (shade)")
+        db.execute("UPDATE readable_since SET version = ?", (readable_since,))
         db.execute(f"PRAGMA user_version = {ledger.SCHEMA_VERSION + 1}")
+
+
+def test_a_ledger_that_the_next_program_only_added_to_is_used_when_the_update_is_taken_back(tmp_path):
+    written_by_the_next_program(tmp_path / "ledger.db", ledger.SCHEMA_VERSION)
+    book = Ledger(tmp_path / "ledger.db")
+    entered(book, 1, {"a": Way()})
+    with book.transaction():
+        assert [claim.held.seq for claim in book.claim("a", Way().priority, 9, 2000.0, 60.0)] == [1]
+    book.close()
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (ledger.SCHEMA_VERSION + 1,)
+        assert db.execute("SELECT seq, state, shade FROM delivery").fetchall() == [(1, "sending", "grey")]
+
+
+def test_a_newer_ledger_is_left_alone(tmp_path):
+    written_by_the_next_program(tmp_path / "ledger.db", ledger.SCHEMA_VERSION + 1)
     with pytest.raises(SpoolError, match=rf"reads up to {ledger.SCHEMA_VERSION}"):
         Ledger(tmp_path / "ledger.db")
 

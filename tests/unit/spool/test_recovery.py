@@ -144,3 +144,18 @@ def test_an_object_that_cannot_be_read_does_not_keep_the_others_from_their_route
     assert sorted(map(len, asked)) == [0, len(CONTENT), len(CONTENT)]
     assert len(spool.reader.seqs(["queued"], "pacs")) == 3
     spool.close()
+
+
+def test_an_object_that_arrives_during_a_reload_is_routed_by_the_new_rules(tmp_path):
+    identity = (CT, "1.2.9", "1.2.840.10008.1.2.1")
+
+    def old_rules(instance, beginning):
+        spool.use_router(lambda *_: {"pacs": Way()})  # looks for what has no destination: not in the ledger yet
+        return {}
+
+    spool = Spool(tmp_path, 0, 100, old_rules)
+    part = spool.new_part(identity)
+    part.write(CONTENT)
+    spool.take(part, Header(CT, "1.2.9", "1.2.3", "1.2.3", "CT"), Origin(Door.DIMSE), identity)
+    assert spool.reader.seqs(["queued"], "pacs") == [1]
+    spool.close()

@@ -1,0 +1,16 @@
+"""`[update]`: where the image's next version comes from."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gateway.config.base import Table
+
+
+class UpdateSettings(Table):
+    """`[update]`: for the command `update.install`, which names a version. What is installed must be signed anyway."""
+
+    source: str = Field(
+        pattern=r"^(https://|/)[^\s]*\{version\}[^\s]*$",
+        description="Bundle of a version: an https URL, or a path on the box, with {version} in it.",
+    )

@@ -1,0 +1,1 @@
+"""What an engineer at the box meets: the folder CONFIG, the screen, updates and how they are judged."""

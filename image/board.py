@@ -1,0 +1,70 @@
+"""What differs from board to board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SUITE = "trixie"
+"""Debian 13: RAUC 1.13 knows `min-bundle-version`, Linux 6.12 a Raspberry Pi 5, systemd 257 encrypts what it makes."""
+PYTHON = "3.13"
+"""That of the suite: the package must be built for it."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One kind of machine. `compatible` is what a bundle must name to be taken by it."""
+
+    arch: str
+    compatible: str
+    title: str
+    bootloader: dict[str, str]
+    """RAUC's settings of the boot loader."""
+    command_line: str
+    components: tuple[str, ...] = ("main",)
+    imager_devices: tuple[str, ...] = ()
+    """As Raspberry Pi Imager calls the machines; a PC has no name there."""
+    without: tuple[str, ...] = field(default=())
+    """What packages bring that the box has no use for."""
+
+    @property
+    def folder(self) -> Path:
+        return HERE / "boards" / self.arch
+
+    @property
+    def packages(self) -> list[str]:
+        lines = [*(HERE / "packages").read_text().splitlines(), *(self.folder / "packages").read_text().splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
+
+
+COMMAND_LINE = "ro rootfstype=ext4 rootwait panic=10 systemd.gpt_auto=no quiet loglevel=4 systemd.show_status=no"
+"""`panic`: the initramfs and the kernel start again instead of waiting for a person."""
+NO_USE = (
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+    "/usr/share/doc/*/*.gz",
+    "/usr/share/bash-completion/*",
+    "/usr/share/zsh/*",
+    "/usr/share/lintian/*",
+    "/usr/lib/modules/*/kernel/sound/*",
+    "/usr/lib/modules/*/kernel/drivers/media/*",
+    "/usr/lib/modules/*/kernel/drivers/gpu/*",
+    "/usr/lib/modules/*/kernel/drivers/net/wireless/*",
+    "/usr/lib/modules/*/kernel/drivers/infiniband/*",
+    "/usr/lib/modules/*/kernel/drivers/iio/*",
+    "/usr/lib/modules/*/kernel/drivers/isdn/*",
+    "/usr/lib/modules/*/kernel/drivers/comedi/*",
+)
+
+BOARDS = {
+    "amd64": Board(
+        arch="amd64",
+        compatible="dicom-gateway-pc",
+        title="DICOM edge gateway (PC, UEFI)",
+        bootloader={"bootloader": "grub", "grubenv": "/boot/config/EFI/BOOT/grubenv"},
+        command_line=f"console=ttyS0,115200 console=tty0 {COMMAND_LINE}",
+        without=NO_USE,
+    ),
+}

@@ -1,0 +1,79 @@
+"""The signed update: RAUC's verity format only, so that nothing is read that was not checked."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from image.board import Board
+
+DAYS = "7300"
+"""A box in a clinic may be updated after ten years; its clock may stand at the start of its epoch."""
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Who signs bundles. The box knows the authority alone; a release key is replaced without flashing anew."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> Signer:
+        """Return the keys in a folder; in an empty one throw-away keys of a developer are made."""
+        signer = cls(folder / "ca.pem", folder / "signer.pem", folder / "signer.key")
+        if not signer.ca.exists():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            signer._make(folder)
+        return signer
+
+    def _make(self, folder: Path) -> None:
+        new = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            DAYS,
+        ]
+        ca_key = folder / "ca.key"
+        authority = folder / "ca.pem.new"
+        _quiet(*new, "-keyout", ca_key, "-out", authority, "-subj", "/O=DICOM edge gateway/CN=developer's authority",
+               "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+        _quiet(*new, "-keyout", self.key, "-out", self.cert, "-CA", authority, "-CAkey", ca_key,
+               "-subj", "/O=DICOM edge gateway/CN=developer's bundles", "-addext", "basicConstraints=critical,CA:FALSE",
+               "-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=codeSigning")  # fmt: skip
+        for key in (ca_key, self.key):
+            key.chmod(0o600)
+        authority.rename(self.ca)  # last: where it is, all is
+
+
+def _quiet(*command: str | Path) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stderr.strip()}")
+
+
+def make(board: Board, version: str, slot: Path, signer: Signer, path: Path) -> Path:
+    """Return a bundle that puts `slot` on a box of this board."""
+    path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        content = Path(scratch, "content")
+        content.mkdir()
+        (content / "system.ext4").hardlink_to(slot)
+        (content / "manifest.raucm").write_text(
+            f"[update]\ncompatible={board.compatible}\nversion={version}\n\n"
+            "[bundle]\nformat=verity\n\n"
+            # Blocks that the other slot has already are not fetched again when the bundle is streamed.
+            "[image.system]\nfilename=system.ext4\nadaptive=block-hash-index\n"
+        )
+        _quiet("rauc", f"--cert={signer.cert}", f"--key={signer.key}", "bundle",
+               "--mksquashfs-args=-comp zstd -Xcompression-level 3", content, path)  # fmt: skip
+    return path

@@ -1,0 +1,197 @@
+"""The root tree: Debian's packages (kept between builds), our package, and what makes a box of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from image.board import HERE, PYTHON, SUITE, Board
+
+ROOT = HERE.parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dicom-gateway" / "image"
+"""Outside of the clone, so that a fresh one finds it. Packages are as old as it: a release starts with an empty one."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FORMAT = "1"
+"""Changes when the way to make a base tree does."""
+
+
+def default_version() -> str:
+    """Return the version of the project."""
+    found = re.search(r'__version__ = "(.+?)"', (ROOT / "gateway/__init__.py").read_text())
+    assert found
+    return found[1]
+
+
+def sources(board: Board) -> list[str]:
+    """Return lines of sources.list for the suite, from the mirrors that this machine's own apt uses."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(ORIGIN)|$(RELEASE)|$(REPO_URI)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    mirror = security = None
+    for line in sorted(set(listed)):
+        origin, release, uri = line.split("|")
+        if origin == "Debian":
+            if release.endswith("-security"):
+                security = security or uri
+            elif "-" not in release:
+                mirror = mirror or uri
+    if not mirror:
+        raise SystemExit("apt on this machine knows no Debian mirror: run `apt-get update`, or add one to its sources")
+    parts = " ".join(board.components)
+    lines = [f"deb {mirror} {suite} {parts}" for suite in (SUITE, f"{SUITE}-updates")]
+    return lines + ([f"deb {security} {SUITE}-security {parts}"] if security else [])
+
+
+def _initramfs(board: Board) -> dict[str, str]:
+    return {
+        "initramfs.conf": (HERE / "initramfs.conf").read_text(),
+        "modules": (board.folder / "modules").read_text(),
+    }
+
+
+def base(board: Board) -> Path:
+    """Return a tar of Debian with the packages of this board; made when no equal one is kept."""
+    asked = [FORMAT, SUITE, board.arch, *board.packages, *board.without, *_initramfs(board).values()]
+    key = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:16]
+    kept = CACHE / f"{board.arch}-{key}.tar"
+    if kept.exists():
+        kept.touch()
+        return kept
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for stale in CACHE.glob(f"{board.arch}-*.tar"):
+        stale.unlink()
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        for name, text in _initramfs(board).items():
+            Path(scratch, name).write_text(text)
+        part = Path(scratch, "base.tar")
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=essential",
+                f"--architectures={board.arch}",
+                f"--keyring={KEYRING}",
+                f"--include={','.join(board.packages)}",
+                '--aptopt=APT::Install-Recommends "false"',
+                *(f"--dpkgopt=path-exclude={pattern}" for pattern in board.without),
+                # The initramfs is made when the kernel comes: it must find its settings then.
+                '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
+                *(f"--essential-hook=copy-in {scratch}/{name} /etc/initramfs-tools" for name in _initramfs(board)),
+                "--dpkgopt=force-confold",
+                SUITE,
+                str(part),
+                *sources(board),
+            ],
+            check=True,
+        )
+        part.rename(kept)
+    return kept
+
+
+def package(board: Board, out: Path) -> Path:
+    """Return our own package for this board and its Python."""
+    made = out / "deb"
+    shutil.rmtree(made, ignore_errors=True)
+    subprocess.run(
+        [sys.executable, "systemd/deb.py", "--arch", board.arch, "--python", PYTHON, "--into", str(made)],
+        cwd=ROOT,
+        check=True,
+    )
+    (deb,) = made.glob("*.deb")
+    return deb
+
+
+@contextmanager
+def unpacked(board: Board, out: Path) -> Iterator[Path]:
+    """Yield a folder with the base tree, gone afterwards."""
+    kept = base(board)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        root = Path(scratch, "root")
+        root.mkdir()
+        keep = ["--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
+        subprocess.run(["tar", "--extract", *keep, "--file", str(kept), "--directory", str(root)], check=True)
+        yield root
+
+
+def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: list[Path]) -> None:
+    """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
+    subprocess.run(
+        ["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL
+    )
+    for layer in (HERE / "root", board.folder / "root", *add):
+        if layer.is_dir():
+            shutil.copytree(layer, root, symlinks=True, dirs_exist_ok=True)
+    _template(root / "etc/rauc/system.conf.in", board, version)
+    shutil.copy(ca, root / "etc/rauc/ca.pem")
+    for folder in ("state", "data", "boot/config"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "usr/lib/os-release").write_text(_os_release(root, version))
+    (root / "etc/hostname").write_text("dicom-gateway\n")
+    # Empty: each start makes one in memory. Nothing on the box goes by it.
+    (root / "etc/machine-id").write_text("")
+    resolver = root / "etc/resolv.conf"
+    resolver.unlink(missing_ok=True)
+    resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    # Else the first boot of each slot would do again what the packages did when they were installed.
+    for folder in ("etc", "var"):
+        (root / folder / ".updated").touch()
+        shutil.copystat(root / "usr", root / folder / ".updated")
+    _units(root)
+    for name in ("vmlinuz.old", "initrd.img.old"):
+        (root / name).unlink(missing_ok=True)
+
+
+def _template(path: Path, board: Board, version: str) -> None:
+    settings = "\n".join(f"{key}={value}" for key, value in board.bootloader.items())
+    text = path.read_text()
+    for word, value in (("COMPATIBLE", board.compatible), ("VERSION", version), ("BOOTLOADER", settings)):
+        text = text.replace(f"@{word}@", value)
+    path.with_suffix("").write_text(text)
+    path.unlink()
+
+
+def _os_release(root: Path, version: str) -> str:
+    kept = [
+        line
+        for line in (root / "usr/lib/os-release").read_text().splitlines()
+        if not line.startswith(("PRETTY_NAME=", "IMAGE_"))
+    ]
+    name = [f'PRETTY_NAME="DICOM edge gateway {version}"', "IMAGE_ID=dicom-gateway", f"IMAGE_VERSION={version}"]
+    return "\n".join([*kept, *name]) + "\n"
+
+
+NEVER = (
+    *("getty@.service", "serial-getty@.service", "container-getty@.service", "console-getty.service"),
+    *("getty-static.service", "debug-shell.service", "systemd-firstboot.service"),
+    *("systemd-networkd-wait-online.service", "systemd-machine-id-commit.service", "systemd-homed.service"),
+    *("dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer", "grub-common.service"),
+    *("systemd-binfmt.service", "systemd-sysext.socket", "systemd-rfkill.socket", "systemd-rfkill.service"),
+    *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
+    *("sys-kernel-config.mount", "sys-fs-fuse-connections.mount", "systemd-pstore.service"),
+    *("sleep.target", "suspend.target", "hibernate.target"),
+)
+"""No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
+ALWAYS = (
+    *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
+    *("var.mount", "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount"),
+    *("dicom-gateway-firstboot.service", "dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
+    *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),
+)
+
+
+def _units(root: Path) -> None:
+    # `systemctl --root` of the building machine may be another release: links are what it would make.
+    subprocess.run(["systemctl", f"--root={root}", "--quiet", "mask", *NEVER], check=True)
+    subprocess.run(["systemctl", f"--root={root}", "--quiet", "enable", *ALWAYS], check=True)
+    subprocess.run(["systemctl", f"--root={root}", "--quiet", "set-default", "multi-user.target"], check=True)

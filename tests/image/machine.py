@@ -1,0 +1,182 @@
+"""A box in QEMU: the image as it is flashed, on a disk of its own, and a shell that only the test has.
+
+The shell comes by a systemd credential in the virtual firmware's tables (or the kernel's command line), so the image is
+the very one that is handed out. Between boots QEMU ends and starts anew: a warm reset of OVMF under emulation may take
+minutes.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from tests.ports import free_port
+
+BOOT_S = 600
+"""A busy machine without KVM may need so long; an idle one needs a tenth."""
+FIRMWARE = Path("/usr/share/OVMF")
+SHELL = """[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=/bin/bash --norc --noediting
+StandardInput=tty-force
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/{tty}
+Environment=PS1= TERM=dumb SYSTEMD_COLORS=0 SYSTEMD_PAGER=
+Restart=always
+"""
+
+
+@functools.cache
+def accelerator() -> str:
+    """Return `kvm` when it boots the firmware here; /dev/kvm alone says little on a host that is a guest itself."""
+    if not Path("/dev/kvm").exists():
+        return "tcg"
+    probe = subprocess.Popen(
+        ["qemu-system-x86_64", "-accel", "kvm", "-m", "256", "-display", "none", "-nic", "none", "-serial", "stdio",
+         "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    seen, deadline = b"", time.monotonic() + 15
+    try:
+        while time.monotonic() < deadline and b"KVM internal error" not in seen and b"BdsDxe" not in seen:
+            block = probe.stdout.read1(4096)
+            if not block:
+                break
+            seen += block
+    finally:
+        probe.kill()
+        probe.wait(10)
+    return "kvm" if b"BdsDxe" in seen and b"KVM internal error" not in seen else "tcg"
+
+
+class Machine:
+    """One box. `forward` names the guest's TCP ports that are reached by `port[n]` on 127.0.0.1."""
+
+    def __init__(self, folder: Path, image: Path, forward=(11112,), disk_gib=6) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.disk = folder, folder / "disk.img"
+        subprocess.run(["cp", "--sparse=always", str(image), str(self.disk)], check=True)
+        with self.disk.open("r+b") as file:
+            file.truncate(disk_gib * 2**30)
+        shutil.copy(FIRMWARE / "OVMF_VARS_4M.fd", folder / "vars.fd")
+        self.port = {guest: free_port() for guest in forward}
+        self.process: subprocess.Popen | None = None
+        self.more: list[str] = []
+        """Further arguments of QEMU."""
+        self._shell: socket.socket | None = None
+        self._boots = 0
+
+    def put(self, *files: Path, to: str = "CONFIG") -> None:
+        """Copy files to the boot partition, as with a card reader."""
+        subprocess.run(["mcopy", "-o", "-i", f"{self.disk}@@1M", *map(str, files), f"::{to}/"], check=True)
+
+    def boot_file(self, name: str) -> str | None:
+        """Return a file of the boot partition, read from the disk that is off."""
+        done = subprocess.run(["mtype", "-i", f"{self.disk}@@1M", f"::{name}"], capture_output=True)
+        return done.stdout.decode() if done.returncode == 0 else None
+
+    def start(self, *extra: str) -> Machine:
+        """Switch it on."""
+        self._boots += 1
+        unit = base64.b64encode(SHELL.format(tty="ttyS1").encode()).decode()
+        wanted = base64.b64encode(b"[Unit]\nWants=test-shell.service\n").decode()
+        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
+        path = self.folder / "shell"
+        path.unlink(missing_ok=True)
+        command = [
+            "nice", "-n", "10", "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1024",
+            "-display", "none", "-monitor", "none", "-no-reboot",
+            "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd",
+            "-drive", f"if=pflash,format=raw,file={self.folder}/vars.fd",
+            "-drive", f"if=none,id=disk,format=raw,file={self.disk}",
+            "-device", "virtio-blk-pci,drive=disk,bootindex=0",
+            "-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-device", "virtio-rng-pci",
+            "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.extra-unit.test-shell.service={unit}",
+            "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.unit-dropin.sysinit.target={wanted}",
+            "-serial", f"file:{self.folder}/console{self._boots}",
+            "-chardev", f"socket,id=shell,path={path},server=on,wait=off", "-serial", "chardev:shell",
+            *self.more, *extra,
+        ]  # fmt: skip
+        self.started = time.monotonic()
+        with open(self.folder / "qemu.log", "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._connect(path)
+        return self
+
+    def _connect(self, path: Path) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            self._shell = socket.socket(socket.AF_UNIX)
+            try:
+                self._shell.connect(str(path))
+                return
+            except OSError:
+                self._shell.close()
+                assert self.process.poll() is None and time.monotonic() < deadline, self.log()
+                time.sleep(0.1)
+
+    def run(self, command: str, patience_s: float = BOOT_S) -> str:
+        """Run a command on the box; return what it printed. Fails when it fails."""
+        code, said = self.attempt(command, patience_s)
+        assert code == 0, f"{command!r} ended with {code}: {said}"
+        return said
+
+    def attempt(self, command: str, patience_s: float = BOOT_S) -> tuple[int, str]:
+        """Run a command on the box; return its exit code and what it printed. Waits until there is a shell."""
+        deadline, mark = time.monotonic() + patience_s, f"{time.monotonic_ns():x}"
+        line = f"\nstty -echo; echo begin-{mark[:4]}''{mark[4:]}; ( {command}\n ); echo end-{mark[:4]}''{mark[4:]} $?\n"
+        pattern = re.compile(rf"begin-{mark}\r?\n(.*)end-{mark} (\d+)".encode(), re.DOTALL)
+        seen, asked = b"", 0.0
+        while time.monotonic() < deadline:
+            if b"begin-" + mark.encode() not in seen and time.monotonic() - asked > 5:  # what is typed before is lost
+                asked = time.monotonic()
+                self._shell.sendall(line.encode())
+            self._shell.settimeout(1)
+            try:
+                block = self._shell.recv(65536)
+            except TimeoutError:
+                continue
+            assert block, f"the box went away during {command!r}: {self.log()}"
+            seen += block
+            found = pattern.search(seen)
+            if found:
+                return int(found[2]), found[1].decode(errors="replace").replace("\r\n", "\n")
+        raise AssertionError(f"{command!r} did not end: {seen[-2000:]!r}\n{self.log()}")
+
+    def console(self) -> str:
+        """Return what came over the serial console since it was switched on."""
+        return (self.folder / f"console{self._boots}").read_text(errors="replace")
+
+    def log(self) -> str:
+        return (self.folder / "qemu.log").read_text()[-2000:] + self.console()[-3000:]
+
+    def cut_power(self) -> None:
+        """Pull the plug."""
+        self._shell.close()
+        self.process.kill()
+        self.process.wait(20)
+
+    def wait_off(self, patience_s: float = BOOT_S) -> None:
+        """Wait until it went off, or asked to be started again, which QEMU leaves to us."""
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self.log()) from None
+        self._shell.close()
+
+    def shut_down(self) -> None:
+        self._shell.sendall(b"\nsystemctl poweroff\n")
+        self.wait_off()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.cut_power()

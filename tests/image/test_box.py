@@ -1,0 +1,78 @@
+"""The image as it is flashed: switched on cold, it takes its settings from the boot partition and delivers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+
+import pytest
+
+from tests.image.conftest import missing
+from tests.image.machine import accelerator
+
+MIB = 2**20
+MOST_MIB = 300
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+def echo(machine) -> bool:
+    words = ["echoscu", "-to", "5", "-ta", "10", "-aec", "EDGEGW", "127.0.0.1", str(machine.port[104])]
+    return subprocess.run(words, capture_output=True, timeout=60).returncode == 0
+
+
+def send(machine, files) -> None:
+    words = ["storescu", "-ta", "120", "-td", "120", "-aec", "EDGEGW", "127.0.0.1", str(machine.port[104])]
+    subprocess.run([*words, *map(str, files)], check=True, timeout=600)
+
+
+def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
+    factory, world, make_machine, wait_until, digest_of, make_study
+):
+    out = factory.build()
+    (image,) = out.glob("*.img")
+    for kind in ("*.img.zst", "*.raucb"):
+        (made,) = out.glob(kind)
+        print(f"{made.name}: {made.stat().st_size / MIB:.0f} MiB")
+        assert made.stat().st_size <= MOST_MIB * MIB
+    heard = world.broker.record()
+    machine = make_machine(image, forward=(104,))
+    machine.put(*world.config())
+
+    machine.start()
+    assert wait_until(lambda: echo(machine), 900), machine.log()
+    print(f"READY after {time.monotonic() - machine.started:.0f} s ({accelerator()})")
+
+    files = make_study(50)
+    begun = time.monotonic()
+    send(machine, files)
+    print(f"50 CT received in {time.monotonic() - begun:.1f} s")
+    sent = {digest_of(path) for path in files}
+    assert wait_until(lambda: world.archive.digests() == sent, 600), machine.log()
+    print(f"50 CT delivered in {time.monotonic() - begun:.1f} s")
+
+    assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/gateway/health"), 120)
+    assert heard.last("/session")["state"] == "online"
+    assert wait_until(lambda: heard.last("ct1-gateway/gateway/health")["sums"]["accepted"] == 50, 120)
+
+    assert (
+        machine.run("systemctl is-system-running --wait; systemctl --failed --plain --no-legend").strip() == "running"
+    )
+    score = machine.run("systemd-analyze security --no-pager dicom-gateway.service | tail -1")
+    print(score.strip())
+    assert float(re.search(r": ([0-9.]+)", score)[1]) <= 1.5
+    memory = dict(re.findall(r"(\w+): +(\d+) kB", machine.run("cat /proc/meminfo")))
+    used = (int(memory["MemTotal"]) - int(memory["MemAvailable"])) / 1024
+    print(f"memory in use: {used:.0f} MiB")
+    assert used <= MOST_MIB
+
+    assert machine.attempt("touch /usr/x")[0] != 0
+    assert "noexec" in machine.run("findmnt --noheadings --output OPTIONS /var/lib/dicom-gateway")
+    assert "A_TRY=0" in machine.run(
+        "until grep -q A_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done; cat $_", 700
+    )
+    machine.shut_down()
+    result = machine.boot_file("CONFIG/result.txt")
+    assert result is not None
+    print(result)
+    assert machine.boot_file("CONFIG/box.key") is None, "a secret was left where every laptop reads it"
