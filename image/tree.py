@@ -124,7 +124,7 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
         yield root
 
 
-def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: list[Path]) -> None:
+def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple[Path, ...]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
     subprocess.run(
         ["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL
