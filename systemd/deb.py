@@ -170,7 +170,7 @@ def unconfigured() -> str:
         "# As delivered, every line is a comment, and the service does not start. Remove the first `#` of what you",
         "# need, or have a file written: dicom-gateway init --force. Then: systemctl start dicom-gateway",
     ]
-    return "\n".join([*head, *(row if row.startswith("# D") or not row else f"# {row}" for row in rows)]) + "\n"
+    return "\n".join([rows[0], *head, *(f"# {row}" if row else "" for row in rows[1:])]) + "\n"
 
 
 def documents(folder: Path, python: str) -> None:

@@ -12,7 +12,7 @@ import trustme
 
 from tests.ports import free_port
 
-ACL = Path(__file__).parents[1] / "gateway/health/mosquitto.acl"
+ACL = Path(__file__).parents[1] / "gateway/fleet/examples/mosquitto.acl"
 
 
 class Broker:
@@ -26,7 +26,8 @@ class Broker:
         self.ca = trustme.CA()
         self.ca.cert_pem.write_to_path(folder / "ca.pem")
         self._issue("broker", "127.0.0.1", "localhost", *hosts)
-        acl = ACL.read_text() + "topic readwrite homeassistant/#\nuser gateway\ntopic write homeassistant/#\n"
+        acl = ACL.read_text() + "user monitor\ntopic readwrite gw/#\ntopic readwrite homeassistant/#\n"
+        acl += "user gateway\ntopic write homeassistant/#\n"
         (folder / "acl").write_text(acl)
         (folder / "acl").chmod(0o600)
         self._config = folder / "mosquitto.conf"
@@ -89,7 +90,16 @@ class Broker:
 
     def publish(self, topic: str, payload: bytes, *options: str, user: str = "monitor") -> str:
         done = subprocess.run(
-            ["mosquitto_pub", *self.as_user(user), "-q", "1", "-t", topic, "-s", *options],
+            [
+                "mosquitto_pub",
+                *self.as_user(user),
+                "-q",
+                "1",
+                "-t",
+                topic,
+                *(() if "-n" in options else ("-s",)),
+                *options,
+            ],
             input=payload,
             capture_output=True,
             timeout=10,

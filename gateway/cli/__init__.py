@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from gateway import __version__
+from gateway.cli.lazy import Lazy
 from gateway.model.errors import GatewayError
 
 COMMANDS = {
@@ -28,32 +28,12 @@ COMMANDS = {
     "route": ("gateway.cli.route_cmd:route", "Show the routes, and which of them an object takes and why."),
     "import": ("gateway.cli.import_cmd:import_", "Take custody of files."),
     "echo": ("gateway.cli.echo_cmd:echo", "Verify one destination."),
+    "fleet": ("gateway.cli.fleet:fleet", "Central IT: watch many boxes, and command them."),
     "emulate": ("gateway.cli.emulate_cmd:emulate", "Emulate a scanner or an archive."),
 }
 
 
-class _Lazy(click.Group):
-    """Knows its commands by name and imports the one that is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dicom-gateway")
 @click.option(
     "--config",

@@ -15,9 +15,10 @@ import click
 
 from gateway.cli.context import echo_table, print_json
 from gateway.control import ask
-from gateway.emulator.modality import Modality, Sent
+from gateway.emulator.modality import Modality
 from gateway.emulator.oracle import prove
 from gateway.emulator.pacs import Pacs
+from gateway.emulator.sender import Sent
 from gateway.emulator.study import ct_study
 from gateway.model.errors import GatewayError, NotRunning
 

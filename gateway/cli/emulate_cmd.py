@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from contextlib import ExitStack
 from dataclasses import asdict
 from math import inf
@@ -15,31 +13,22 @@ from typing import Any
 import click
 
 from gateway.cli.context import print_json
+from gateway.cli.emulate_modality import modality, stopped
+from gateway.cli.emulate_modality import place as named
 from gateway.emulator.line import Line
-from gateway.emulator.modality import Modality, Sent
+from gateway.emulator.modality import Modality
 from gateway.emulator.pacs import Pacs
+from gateway.emulator.sender import Sent
 from gateway.emulator.study import ct_study
 from gateway.emulator.wan import Wan
-
-
-def _place(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise click.UsageError("--to takes HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
-def _stopped() -> threading.Event:
-    """Return what SIGTERM and Ctrl-C set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 @click.group()
 def emulate() -> None:
     """Emulate a scanner, an archive or a bad line."""
+
+
+emulate.add_command(modality)
 
 
 @emulate.command()
@@ -68,11 +57,11 @@ def ct(
     as_json: bool,
 ) -> None:
     """Send synthetic CT studies. Exit code 1 unless every image was acknowledged."""
-    host, port = _place(place)
+    host, port = named(place)
     acknowledged = 0
     with ExitStack() as stack:
         file = stack.enter_context(open(log, "a")) if log else None
-        modality = Modality(host, port, aec, aet, file, timeout_s)
+        scanner = Modality(host, port, aec, aet, file, timeout_s)
         bar = stack.enter_context(
             click.progressbar(length=studies * images, label="sending", hidden=as_json, file=sys.stderr)
         )
@@ -83,7 +72,7 @@ def ct(
                 print_json(asdict(sent))
 
         for study in range(studies):
-            sent = modality.send(ct_study(seed + study, images), told, rounds=rounds)
+            sent = scanner.send(ct_study(seed + study, images), told, rounds=rounds)
             acknowledged += sum(one.acknowledged for one in sent)
     if not as_json:
         click.echo(f"{acknowledged} of {studies * images} acknowledged")
@@ -103,7 +92,7 @@ def pacs(
     port: int, address: str, aet: str, folder: Path | None, log: Path | None, delay_s: float, busy_for_first: int
 ) -> None:
     """Be an archive until SIGTERM or Ctrl-C."""
-    stop = _stopped()
+    stop = stopped()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -139,13 +128,13 @@ def pacs(
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same cuts and jitter.")
 def wan(port: int, address: str, place: str, **line: Any) -> None:
     """Be a bad line to HOST:PORT until SIGTERM or Ctrl-C; then print what it carried as one line of JSON."""
-    stop = _stopped()
+    stop = stopped()
     try:
         bad = Line(**line)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     try:
-        with Wan(bad, _place(place), address=address, port=port) as proxy:
+        with Wan(bad, named(place), address=address, port=port) as proxy:
             click.echo(f"listening on {proxy.port}")
             while not stop.wait(0.5):
                 pass

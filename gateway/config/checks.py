@@ -33,7 +33,7 @@ def findings(raw: Raw, folder: Path) -> Iterator[Finding]:
     yield from _missing_codecs(raw)
     yield from _ports_used_twice(raw)
     yield from _addresses(raw)
-    yield from _files(raw, folder)
+    yield from files(raw, folder)
     yield from _folders(raw, folder)
 
 
@@ -139,15 +139,15 @@ def _url_faults(url: str) -> Iterator[str]:
         yield "holds a user name or password; secrets stand in files of their own"
 
 
-def _files(raw: Any, folder: Path, key: Key = ()) -> Iterator[Finding]:
-    """Every key that ends in `_file` names a file that can be read."""
+def files(raw: Any, folder: Path, key: Key = ()) -> Iterator[Finding]:
+    """Yield (key, sentence) where a key that ends in `_file` names no file that can be read."""
     if isinstance(raw, list):
         for index, element in enumerate(raw):
-            yield from _files(element, folder, (*key, index))
+            yield from files(element, folder, (*key, index))
     elif isinstance(raw, dict):
         for name, value in raw.items():
             if isinstance(value, (dict, list)):
-                yield from _files(value, folder, (*key, name))
+                yield from files(value, folder, (*key, name))
             elif name.endswith("_file") and isinstance(value, str):
                 sentence = _file_fault(folder / value)
                 if sentence:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.checks import findings, near
+from gateway.config.checks import Finding, findings, near
 from gateway.config.lines import Key, lines
 from gateway.config.schema import Settings
 from gateway.model.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 DEFAULT = "default"
+
+Schema = TypeVar("Schema", bound=BaseModel)
+Findings = Callable[[dict[str, Any], Path], Iterable[Finding]]
+"""What a schema cannot see in the raw document; relative paths are looked up in the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +59,41 @@ def load(path: Path) -> Loaded:
     return parse(text, path)
 
 
+def load_as(schema: type[Schema], path: Path, look: Findings, hint: str) -> Schema:
+    """The same for another kind of file: `look` says what `schema` cannot see, `hint` what to do about problems."""
+    try:
+        text = _read(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", hint=hint) from None
+    return _good(schema, text, path, look, hint)
+
+
 def problems(path: Path) -> list[Problem]:
     """Return all that must be mended in `path`, in the order of its lines; empty when the gateway can use it."""
     try:
         text = _read(path)
     except ValueError as error:
         return [Problem("", None, str(error))]
-    return _examine(text, path.absolute().parent)[1]
+    return _examine(Settings, text, path.absolute().parent, findings)[1]
 
 
 def parse(text: str, path: Path) -> Loaded:
     """The same as `load` for a text that is to stand, or stands, in `path`."""
-    folder = path.absolute().parent
-    settings, found = _examine(text, folder)
-    if settings is None or found:
-        noun = "problem" if len(found) == 1 else "problems"
-        raise ConfigError(f"{path}: {len(found)} {noun}\n" + "\n".join(f"  {problem}" for problem in found))
+    settings = _good(Settings, text, path, findings)
     where = lines(text)
     provenance = {dotted(key): f"{path}:{where[key]}" if key in where else DEFAULT for key, _ in values(settings)}
-    return Loaded(_anchored(settings, folder), provenance)
+    return Loaded(settings, provenance)
+
+
+def _good(schema: type[Schema], text: str, path: Path, look: Findings, hint: str = "") -> Schema:
+    folder = path.absolute().parent
+    settings, found = _examine(schema, text, folder, look)
+    if settings is None or found:
+        noun = "problem" if len(found) == 1 else "problems"
+        said = f"{path}: {len(found)} {noun}\n" + "\n".join(f"  {problem}" for problem in found)
+        raise ConfigError(said, hint=hint)
+    anchored: Schema = _anchored(settings, folder)
+    return anchored
 
 
 def values(table: BaseModel, key: Key = ()) -> Iterator[tuple[Key, Any]]:
@@ -111,7 +131,7 @@ def _read(path: Path) -> str:
         raise ValueError(f"is not UTF-8 text (line {line})") from None
 
 
-def _examine(text: str, folder: Path) -> tuple[Settings | None, list[Problem]]:
+def _examine(schema: type[Schema], text: str, folder: Path, look: Findings) -> tuple[Schema | None, list[Problem]]:
     try:
         raw = tomllib.loads(text)
         where = lines(text)
@@ -119,14 +139,14 @@ def _examine(text: str, folder: Path) -> tuple[Settings | None, list[Problem]]:
         return None, [_syntax_problem(text, str(error))]
     except RecursionError:
         return None, [Problem("", None, "is nested too deeply")]
-    contradictions = list(findings(raw, folder))
+    contradictions = list(look(raw, folder))
     settings, complaints = None, []
     try:
-        settings = Settings.model_validate(raw)
+        settings = schema.model_validate(raw)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             if detail["loc"] or not contradictions:  # what the schema says of the whole file, `checks` says better
-                complaints.append(_complaint(detail, raw))
+                complaints.append(_complaint(schema, detail, raw))
     found = {Problem(dotted(key), _line(key, where), message) for key, message in contradictions + complaints}
     return settings, sorted(found, key=lambda problem: (problem.line or 0, problem.path, problem.message))
 
@@ -147,9 +167,9 @@ def _line(key: Key, where: dict[Key, int]) -> int | None:
     return None
 
 
-def _complaint(detail: ErrorDetails, raw: dict[str, Any]) -> tuple[Key, str]:
+def _complaint(schema: type[BaseModel], detail: ErrorDetails, raw: dict[str, Any]) -> tuple[Key, str]:
     """Turn what the schema says into the words of the file."""
-    key, models = _locate(detail["loc"], raw)
+    key, models = _locate(schema, detail["loc"], raw)
     kind, said, given = detail["type"], detail["msg"], detail["input"]
     if kind == "extra_forbidden":
         known = sorted({name for model in models for name in model.model_fields})
@@ -174,10 +194,10 @@ def _kinds() -> str:
     )
 
 
-def _locate(loc: tuple[str | int, ...], raw: Any) -> tuple[Key, list[type[BaseModel]]]:
+def _locate(schema: type[BaseModel], loc: tuple[str | int, ...], raw: Any) -> tuple[Key, list[type[BaseModel]]]:
     """Return the key without the schema's own marks, and the tables of the schema that could hold its last part."""
     key: list[str | int] = []
-    models: list[type[BaseModel]] = [Settings]
+    models: list[type[BaseModel]] = [schema]
     holders = models
     for part in loc:
         chosen = [model for model in models if part in _tag(model)]

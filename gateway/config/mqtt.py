@@ -37,7 +37,7 @@ class MqttSettings(Table):
 
     @model_validator(mode="after")
     def _bare_only_at_home(self) -> MqttSettings:
-        if self.tls is None and not _is_this_machine(self.host):
+        if self.tls is None and not is_this_machine(self.host):
             raise ValueError("without tls, host must be this machine itself (localhost)")
         if (self.user is None) != (self.password_file is None):
             raise ValueError("user and password_file go together")
@@ -51,7 +51,8 @@ class MetricsSettings(Table):
     port: Port = Field(9464, description="TCP port.")
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """True for loopback addresses and `localhost`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -248,9 +248,8 @@ class Association:
             self._state = State.CLOSED  # what follows cannot be told apart: closing is all that is left
 
     def _say(self, pdu: bytes) -> None:
-        self._connection.settimeout(self._wait.reply_s)
         try:
-            self._connection.sendall(pdu)
+            self._stream.send(pdu, self._wait.reply_s)
         except OSError:
             self._state = State.CLOSED
 

@@ -1,11 +1,18 @@
-"""PDUs off a socket: blocking reads with absolute deadlines, one reused buffer, data handed out as it arrives."""
+"""PDUs off a socket, and bytes onto it: absolute deadlines, one reused buffer, data handed out as it arrives.
+
+The socket does not block; only who finds it not ready waits. A time-out of the socket would cost two more system calls
+for each read and write, with the interpreter lock given away in each.
+"""
 
 from __future__ import annotations
 
 import mmap
+import select
 import socket
+import ssl
 import struct
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.dicom.negotiation import Malformed
@@ -16,6 +23,10 @@ MAX_CONTROL_BYTES = 1 << 20
 MAX_DATA_PDU_BYTES = 1 << 24
 """Larger than announced is tolerated up to here: some peers ignore what we announce, and streaming costs nothing."""
 P_DATA = 0x04
+COMMAND, LAST = 0x01, 0x02
+"""Bits of a PDV's Message Control Header (PS3.8 E.2)."""
+MAX_POLL_S = 3600.0
+"""As poll() counts in milliseconds in an int; who is more patient waits again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +78,10 @@ class Fragment:
 
 
 class PduStream:
-    """Reads what the peer sends. Used by one thread."""
+    """Reads what the peer sends, and writes to it. Used by one thread."""
 
     def __init__(self, connection: socket.socket, patience: Patience) -> None:
+        connection.setblocking(False)
         self._connection = connection
         self._patience = patience
         self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
@@ -83,6 +95,27 @@ class PduStream:
         self.cut_at = float("inf")
         """Monotonic time after which no wait goes on, whatever its own deadline: set when the end is decided."""
 
+    def _wait(self, event: int, deadline: float) -> None:
+        """Wait until the socket is ready; raises TimeoutError."""
+        ready = select.poll()
+        ready.register(self._connection, event)
+        while (left := deadline - time.monotonic()) > 0:
+            if ready.poll(min(left, MAX_POLL_S) * 1000):
+                return
+        raise TimeoutError
+
+    def send(self, data: bytes | memoryview, within_s: float) -> None:
+        """Write all of `data`; raises TimeoutError, or OSError when the connection broke."""
+        deadline = time.monotonic() + within_s
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[self._connection.send(left) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT, deadline)
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN, deadline)
+
     def _receive(self) -> None:
         """Get more bytes; raises PeerClosed, TimeoutError."""
         if self._start == self._end:
@@ -90,23 +123,36 @@ class PduStream:
         elif self._end == BUFFER_BYTES:
             self._buffer[: self._end - self._start] = bytes(self._buffer[self._start : self._end])
             self._start, self._end = 0, self._end - self._start
-        left = min(self._deadline, self.cut_at) - time.monotonic()
-        if left <= 0:
+        until = min(self._deadline, self.cut_at)
+        if time.monotonic() >= until:  # asked before each read: a peer that drips always has something ready
             raise TimeoutError
-        self._connection.settimeout(left)
-        try:
-            count = self._connection.recv_into(self._buffer[self._end :])
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise PeerClosed from error
+        while True:
+            try:
+                count = self._connection.recv_into(self._buffer[self._end :])
+                break
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(select.POLLIN, until)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT, until)
+            except OSError as error:
+                raise PeerClosed from error
         if not count:
             raise PeerClosed
+        if isinstance(self._connection, ssl.SSLSocket):
+            count += self._more_records(self._end + count)
         self._end += count
         if self._pdu_left or self._pdv_left:
             self._since += count
             if self._since >= self._enough:
                 self._since, self._deadline = 0, time.monotonic() + self._patience.pdu_s
+
+    def _more_records(self, end: int) -> int:
+        """Read what else is here of TLS, which gives one record of 16 KiB at a time; return how much that is."""
+        at = end
+        with suppress(OSError):  # nothing more, or what the next read will say again
+            while at < BUFFER_BYTES and (count := self._connection.recv_into(self._buffer[at:])):
+                at += count
+        return at - end
 
     def _need(self, count: int) -> int:
         """Have `count` bytes in one piece; step over them and return where they are."""
@@ -131,12 +177,34 @@ class PduStream:
             self._begin_pdv()
         if self._pdv_left and self._start == self._end:
             self._receive()
-        count = min(self._pdv_left, self._end - self._start)
-        payload = self._buffer[self._start : self._start + count]
+        at, count = self._start, min(self._pdv_left, self._end - self._start)
         self._start += count
         self._pdv_left -= count
+        if not self._flags:
+            count += self._join(at + count)
+        payload = self._buffer[at : at + count]
         flags = self._flags
-        return Fragment(self._context_id, bool(flags & 1), bool(flags & 2) and not self._pdv_left, payload)
+        return Fragment(self._context_id, bool(flags & COMMAND), bool(flags & LAST) and not self._pdv_left, payload)
+
+    def _join(self, behind: int) -> int:
+        """Move the data of the PDUs that are here already to `behind`, over their headers; return how much that is.
+
+        What is done for each piece costs more than moving 64 KiB. Whatever is not plainly the next fragment of the
+        same data set is left to be read in the ordinary way.
+        """
+        to = behind
+        while not (self._pdv_left or self._pdu_left or self._flags) and self._end - self._start > 12:
+            kind, pdu, pdv, context_id, flags = struct.unpack_from(">BxIIBB", self._buffer, self._start)
+            alone = kind == P_DATA and 2 < pdv == pdu - 4 and pdu <= MAX_DATA_PDU_BYTES
+            if not alone or context_id != self._context_id or flags not in (0, LAST):
+                break
+            at = self._start + 12
+            count = min(pdv - 2, self._end - at)
+            self._buffer[to : to + count] = self._buffer[at : at + count]
+            self._start, to = at + count, to + count
+            self._flags, self._pdv_left = flags, pdv - 2 - count
+            self._since, self._deadline = 0, time.monotonic() + self._patience.pdu_s
+        return to - behind
 
     def _begin_pdu(self, first_byte_within_s: float) -> Control | None:
         if self._start == self._end:

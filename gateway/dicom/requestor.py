@@ -205,10 +205,9 @@ class Requestor:
             raise PeerFailed(f"TLS failed: {reason}") from error
 
     def _say(self, *blocks: bytes | memoryview) -> None:
-        self._connection.settimeout(self._peer.timeout_s)
         try:
             for block in blocks:
-                self._connection.sendall(block)
+                self._stream.send(block, self._peer.timeout_s)
         except TimeoutError as error:
             raise PeerFailed("the peer stopped reading") from error
         except OSError as error:

@@ -1,46 +1,15 @@
-"""An emulated scanner: sends studies over one association each, and writes down what was acknowledged."""
+"""The simplest scanner: sends data sets over one association, and again what was not acknowledged."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from hashlib import sha256
 from typing import TextIO
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE
-from pynetdicom.dsutils import encode
 
-NOT_ANSWERED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One C-STORE as the scanner saw it."""
-
-    study_instance_uid: str
-    sop_instance_uid: str
-    sha256: str
-    """Of the data set bytes as they went over the wire."""
-    status: int
-    """DIMSE status; -1 when no answer came."""
-    seconds: float
-
-    @property
-    def acknowledged(self) -> bool:
-        """True for success and for the warnings with which an SCP keeps the instance."""
-        return self.status == 0 or self.status & 0xF000 == 0xB000
-
-
-def wire_digest(dataset: Dataset) -> str:
-    """Return the SHA-256 of a data set in its own Transfer Syntax."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    encoded = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian)
-    if encoded is None:
-        raise ValueError("the data set cannot be encoded")
-    return sha256(encoded).hexdigest()
+from gateway.emulator.profile import Data, Network
+from gateway.emulator.sender import Sender, Sent
 
 
 class Modality:
@@ -66,7 +35,7 @@ class Modality:
         self, datasets: Iterable[Dataset], told: Callable[[Sent], None], *, rounds: int = 1, pause_s: float = 0.5
     ) -> list[Sent]:
         """Send each instance; what is not acknowledged is sent again, `rounds` times in all. Return each last word."""
-        waiting = [(dataset, wire_digest(dataset)) for dataset in datasets]
+        waiting = list(datasets)
         last: dict[str, Sent] = {}
         for attempt in range(rounds):
             if attempt:
@@ -76,35 +45,18 @@ class Modality:
                 break
         return list(last.values())
 
-    def _round(
-        self, waiting: list[tuple[Dataset, str]], last: dict[str, Sent], told: Callable[[Sent], None]
-    ) -> list[tuple[Dataset, str]]:
-        entity = AE(ae_title=self._calling)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self._timeout_s
-        for pair in {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d, _ in waiting}:
-            entity.add_requested_context(*pair)
-        association = entity.associate(*self._place, ae_title=self._called)
+    def _round(self, waiting: list[Dataset], last: dict[str, Sent], told: Callable[[Sent], None]) -> list[Dataset]:
+        pairs = sorted({(str(d.SOPClassUID), str(d.file_meta.TransferSyntaxUID)) for d in waiting})
+        network = Network(ae_title=self._calling, association="study", syntaxes=sorted({syntax for _, syntax in pairs}))
+        wanted = [(sop_class, [syntax]) for sop_class, syntax in pairs]
+        sender = Sender(self._place, network, Data(), self._called, wanted, log=self._log, timeout_s=self._timeout_s)
         again = []
-        for dataset, digest in waiting:
-            started, status = time.monotonic(), NOT_ANSWERED
-            if association.is_established:
-                try:
-                    answer = association.send_c_store(dataset)
-                    status = int(answer.Status) if "Status" in answer else NOT_ANSWERED
-                except (RuntimeError, ValueError):  # the association ended between two instances
-                    status = NOT_ANSWERED
-            sent = Sent(dataset.StudyInstanceUID, dataset.SOPInstanceUID, digest, status, time.monotonic() - started)
+        for dataset in waiting:
+            sent = sender.store(dataset)
             last[sent.sop_instance_uid] = sent
             if sent.acknowledged:
-                self._write(sent)
                 told(sent)
             else:
-                again.append((dataset, digest))
-        if association.is_established:
-            association.release()
+                again.append(dataset)
+        sender.end()
         return again
-
-    def _write(self, sent: Sent) -> None:
-        if self._log is not None:
-            self._log.write(json.dumps(asdict(sent)) + "\n")
-            self._log.flush()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.emulator.modality import Sent
 from gateway.emulator.pacs import Received
+from gateway.emulator.sender import Sent
 
 
 @dataclass(frozen=True, slots=True)

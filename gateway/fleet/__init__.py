@@ -1,1 +1,1 @@
-"""Central IT: sees all boxes by way of the broker, and signs what they are told to do."""
+"""Central IT: every box at a glance, from what the boxes say by MQTT. Runs on a machine of its own; see README.md."""

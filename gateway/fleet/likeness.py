@@ -94,11 +94,13 @@ class State:
 class Likeness:
     """One simulated box."""
 
-    def __init__(self, number: int, seed: int, tenant: str, interval_s: float, began: float) -> None:
-        """`began`: wall clock of the start of its day."""
+    def __init__(
+        self, number: int, seed: int, tenant: str, interval_s: float, began: float, *, steady: bool = False
+    ) -> None:
+        """`began`: wall clock of the start of its day; `steady`: nothing befalls it."""
         luck = Random(f"{seed}/{number}")
         self.luck = luck
-        self.fate = _fate(luck.random())
+        self.fate = _fate(1.0 if steady else luck.random())
         scanner = luck.choice(SCANNERS)
         self.id = f"sim-{number:05d}-{scanner}"
         self.modalities = [f"{scanner}1", *([f"{scanner}2"] if luck.random() < 0.2 else [])]
@@ -107,7 +109,7 @@ class Likeness:
         self.model = next(name for name, until in MODELS if share <= until)
         self.version, self.slot = OLD_VERSION, "A"
         self.rolls_back = luck.random() < 0.02
-        """Its update will fail."""
+        """It will not like its update."""
         self._prefix = f"gw/v1/{tenant}/{self.id}"
         self._interval_s = interval_s
         self._began = began
@@ -162,10 +164,9 @@ class Likeness:
             return math.inf
         return self.luck.expovariate(self._usual / (DAY_S / 2))
 
-    def update(self) -> None:
-        """Be updated, or fail and come back as before."""
-        if not self.rolls_back:
-            self.version, self.slot = NEW_VERSION, "B" if self.slot == "A" else "A"
+    def reboot_into(self, version: str) -> None:
+        """Run another version, from the other slot."""
+        self.version, self.slot = version, "B" if self.slot == "A" else "A"
         self._boot_id = _uuid(self.luck)
 
     def _say(self, topic: str, schema: str, body: dict[str, Any], now: float, **more: Any) -> Publication:

@@ -19,7 +19,7 @@ from threading import Event
 from typing import Any
 
 from gateway.fleet import wire
-from gateway.fleet.likeness import Fate, Likeness
+from gateway.fleet.likeness import NEW_VERSION, OLD_VERSION, Fate, Likeness
 from gateway.fleet.line import Broker, Line, LineEnded
 from gateway.model.backoff import next_delay_s
 from gateway.model.errors import GatewayError
@@ -68,6 +68,8 @@ class Plan:
     storm_pct: float = 20.0
     """Share of the fleet whose lines break at once."""
     wave_every_s: float = math.inf
+    steady: bool = False
+    """Nothing befalls any box, but for storms and waves."""
     wave_pct: float = 10.0
     """Share of the fleet that is updated with each wave."""
 
@@ -138,7 +140,8 @@ class Simulation:
         self._began = time.monotonic()
         wall = time.time()
         self.boxes = [
-            Box(Likeness(number, plan.seed, plan.tenant, plan.interval_s, wall)) for number in range(plan.boxes)
+            Box(Likeness(number, plan.seed, plan.tenant, plan.interval_s, wall, steady=plan.steady))
+            for number in range(plan.boxes)
         ]
         self._not_updated = deque(self._luck.sample(self.boxes, len(self.boxes)))
 
@@ -285,6 +288,8 @@ class Simulation:
         self._later(box, box.likeness.until_next_study_s(), self._study)
         if box.likeness.fate is Fate.FLAPPING:
             self._later(box, self._luck.expovariate(1 / self.plan.flap_s), self._break)
+        if box.likeness.rolls_back and box.likeness.version == NEW_VERSION:
+            self._later(box, UPDATE_TOLD_S, self._reboot)
 
     def _say(self, line: Line, *messages: wire.Publication) -> None:
         self.numbers.published += len(messages)
@@ -341,9 +346,10 @@ class Simulation:
         self._later(box, UPDATE_TOLD_S, self._reboot)
 
     def _reboot(self, box: Box, line: Line) -> None:
+        """Come back with the new version; whoever has it already goes back to the old one."""
         line.send(wire.disconnect(SESSION_EXPIRY_S))
         self._drop(box)
-        box.likeness.update()
+        box.likeness.reboot_into(OLD_VERSION if box.likeness.version == NEW_VERSION else NEW_VERSION)
         self._connect_in(box, self._luck.uniform(*UPDATE_S))
 
     def _farewell(self) -> None:

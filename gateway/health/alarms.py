@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from gateway.health.codes import CODES
+from gateway.model.codes import CODES
 from gateway.model.health import Reason
 
 Key = tuple[str, str]

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.health.alarms import by_code
-from gateway.health.codes import CODES
 from gateway.health.observer import Observation
+from gateway.model import topics
+from gateway.model.codes import CODES
 from gateway.model.health import UNKNOWN, DestinationReport, Identity, ModalityReport
 
 EVENT_EXPIRY_S = 7 * 86400
@@ -61,12 +62,12 @@ class Speaker:
     @property
     def prefix(self) -> str:
         """Return what every topic of this box begins with."""
-        return f"gw/v1/{self.tenant}/{self.gateway}"
+        return topics.box(self.tenant, self.gateway)
 
     @property
     def desired(self) -> str:
         """Return the topic of the state that central IT wants."""
-        return f"gw/v1/{self.tenant}/desired/{self.gateway}"
+        return topics.desired(self.tenant, self.gateway)
 
     def _message(self, topic: str, schema: str, body: Mapping[str, Any] | None, at: float, **more: Any) -> Message:
         return Message(f"{self.prefix}/{topic}", schema, body, at=at, **more)

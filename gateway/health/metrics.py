@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.config.mqtt import MetricsSettings
-from gateway.health.codes import CODES
 from gateway.health.messages import counters, oldest_age_s
 from gateway.health.observer import Observation
+from gateway.model.codes import CODES
 from gateway.model.health import Status
 
 log = logging.getLogger("gateway.health")

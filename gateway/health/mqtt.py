@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-import select
 import threading
 import time
 from collections import deque
@@ -18,7 +17,6 @@ from typing import Any
 from uuid import uuid4
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -26,22 +24,19 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.config.mqtt import MqttSettings
 from gateway.health.messages import Message, Speaker
 from gateway.health.outbox import Outbox
+from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost
 from gateway.identity.tls import client_context
 from gateway.model.backoff import next_delay_s
 from gateway.model.errors import GatewayError
 
 log = logging.getLogger("gateway.health")
 
-CONNECT_S = 10.0
-"""For TCP, for the TLS handshake as a whole, and for the broker's CONNACK, each."""
 ACK_S = 30.0
 """A broker that acknowledges nothing for so long is left."""
 WAIT_S = 0.25
 FAREWELL_S = 2.0
 WINDOW = 20
 """Messages on their way at one time; what we offer the broker, too (Receive Maximum)."""
-MAX_PACKET_BYTES = 65536
-"""Incoming; the broker is told (Maximum Packet Size)."""
 MAX_PACKETS, PER_S = 500, 10.0
 """More packets than that are a flood."""
 SESSION_EXPIRY_S = 86400
@@ -51,10 +46,6 @@ STEADY_S = 30.0
 """After a session that lasted so long, the next try is soon again."""
 
 
-class LineLost(GatewayError):
-    """The line to the broker is lost."""
-
-
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A message from the broker; nothing of it is trusted."""
@@ -62,28 +53,6 @@ class Incoming:
     topic: str
     payload: bytes
     retained: bool
-
-
-class _Client(mqtt.Client):
-    """paho, with the name that is expected in the broker's certificate, and a limit to what is read."""
-
-    expected_name: str | None = None
-
-    def _ssl_wrap_socket(self, tcp_sock: Any) -> Any:
-        if self.expected_name is None or self._ssl_context is None:
-            return super()._ssl_wrap_socket(tcp_sock)
-        secured = self._ssl_context.wrap_socket(
-            tcp_sock, server_hostname=self.expected_name, do_handshake_on_connect=False
-        )
-        secured.settimeout(CONNECT_S)
-        secured.do_handshake()
-        return secured
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        """Read; paho asks for as much as the broker says that a packet has, which may be 256 MB."""
-        if bufsize > MAX_PACKET_BYTES:
-            raise LineLost("the broker sends a packet larger than we take")
-        return super()._sock_recv(bufsize)
 
 
 class Session:
@@ -105,13 +74,11 @@ class Session:
         self._packets: deque[float] = deque()
         self._client = self._make(speaker)
 
-    def _make(self, speaker: Speaker) -> _Client:
+    def _make(self, speaker: Speaker) -> BoundedClient:
         settings = self._settings
-        client = _Client(CallbackAPIVersion.VERSION2, speaker.gateway, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
-        client.connect_timeout = CONNECT_S
+        client = BoundedClient(speaker.gateway, settings.tls.server_name if settings.tls else None)
         if settings.tls is not None:
             client.tls_set_context(client_context(settings.tls))
-            client.expected_name = settings.tls.server_name
         if settings.user is not None and settings.password_file is not None:
             client.username_pw_set(settings.user, _secret(settings.password_file))
         will = speaker.session("offline", "will", time.time())
@@ -160,26 +127,13 @@ class Session:
 
     def turn(self, wait_s: float) -> None:
         """Do what the line is ready for, after `wait_s` at most; raises LineLost."""
-        client = self._client
-        line: Any = client.socket()
-        if line is None:
-            raise LineLost(self._refused or "the line broke")
-        pending = getattr(line, "pending", lambda: 0)()
-        poller = select.poll()  # not select(): a busy gateway has descriptors beyond its 1024
-        poller.register(line, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-        ready = poller.poll(0 if pending else wait_s * 1000)
-        events = ready[0][1] if ready else 0
-        outcome = MQTTErrorCode.MQTT_ERR_SUCCESS
-        if pending or events & ~select.POLLOUT:
-            outcome = client.loop_read()
-            self._count_packet()
-        if not outcome and events & select.POLLOUT:
-            outcome = client.loop_write()
-        outcome = outcome or client.loop_misc()
+        try:
+            if self._client.turn(wait_s):
+                self._count_packet()
+        except LineLost as error:
+            raise LineLost(f"the broker refuses us: {self._refused}" if self._refused else error.detail) from None
         if self._refused:
             raise LineLost(f"the broker refuses us: {self._refused}")
-        if outcome:
-            raise LineLost("the line broke")
         if any(time.monotonic() - sent_at > ACK_S for _, sent_at in self._unacknowledged.values()):
             raise LineLost("the broker acknowledges nothing")
 
@@ -222,9 +176,7 @@ class Session:
 
     def close(self) -> None:
         """End the connection; without `farewell` the broker will publish the will."""
-        line: Any = self._client.socket()
-        if line is not None:
-            line.close()
+        self._client.drop()
 
     def farewell(self, message: Message | None = None) -> None:
         """Say that we go, wait a little until the broker has it, and end without the will."""

@@ -139,18 +139,25 @@ class Pace:
         throughput: Throughput,
         stop: threading.Event,
         beat: Callable[[], None],
+        before_last: Callable[[], None] = lambda: None,
     ) -> None:
+        """`before_last` returns when the last block may go, and with it the whole."""
         self._limits = [limit for limit in limits if limit.binds(priority)]
         self._throughput = throughput
         self._stop = stop
         self._beat = beat
+        self._before_last = before_last
 
     def body(self, open_body: Body) -> Body:
         """Return the same body at the pace that is allowed; iterating it raises Stopped too."""
 
         def paced() -> Iterator[memoryview | bytes]:
+            held_back: memoryview | bytes = b""
             for block in open_body():
-                yield from self._pieces(block)
+                yield from self._pieces(held_back)
+                held_back = block
+            self._before_last()
+            yield from self._pieces(held_back)
 
         return paced
 

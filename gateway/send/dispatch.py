@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.config.destinations import DestinationSettings
@@ -28,13 +27,15 @@ from gateway.send.courier import Courier
 from gateway.send.schedule import Turns
 from gateway.send.shaping import Shaper
 from gateway.send.throughput import Stays, Throughput
-from gateway.spool.committer import Wish
+from gateway.spool.committer import REPLY_PATIENCE_S, Wish
 from gateway.spool.rows import Claim, Held
 from gateway.spool.spool import Spool
 
 log = logging.getLogger("gateway.send")
 
 CLAIMS_PER_COURIER = 8
+RECORD_WAIT_S = 2.0
+"""For a verdict to become durable before the next instance is whole at its peer."""
 MAX_RECORDING = 64
 """Verdicts that may be on their way into the ledger."""
 CLAIMS_PER_ASSOCIATION = 4
@@ -122,6 +123,8 @@ class Lane:
         self._ready_since = 0.0
         self._busy: set[int] = set()
         """Couriers that carry something."""
+        self._own: dict[int, Wish[None] | None] = {}
+        """By courier: its last verdict, while that is being written down."""
         self._recording: list[tuple[Wish[None], Claim, Verdict, float]] = []
         self._unrecorded: list[tuple[Claim, Verdict, float]] = []
 
@@ -249,7 +252,8 @@ class Lane:
     ) -> None:
         """Deliver one instance and write down what became of it."""
         held, started = claim.held, time.monotonic()
-        paced = Paced(courier, Pace(self.limits.values(), claim.priority, self.throughput, stop, beat))
+        pace = Pace(self.limits.values(), claim.priority, self.throughput, stop, beat, lambda: self._settle_own(number))
+        paced = Paced(courier, pace)
         self._busy.add(number)
         try:
             verdict = self._carrier.carry(paced, claim, self._offers(claim), beat)
@@ -279,7 +283,7 @@ class Lane:
             verdict.code,
             verdict.text,
         )
-        self._record(claim, verdict, delay_s)
+        self._own[number] = self._record(claim, verdict, delay_s)
 
     def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
         """Judge the destination's health by a verdict; return how long this instance waits."""
@@ -378,22 +382,28 @@ class Lane:
         with self._lock:
             self.health.retry_at = 0.0
 
-    def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> None:
-        """Have a verdict written down; the next instance need not wait until that is durable: at worst it is sent
-        once more after a crash, which is harmless."""
+    def _record(self, claim: Claim, verdict: Verdict, delay_s: float) -> Wish[None] | None:
+        """Have a verdict written down; the next instance is on its way meanwhile."""
         with self._lock:  # whoever claims it again must find it among those that are being written down
             try:
                 wish = self._spool.record(claim, verdict, delay_s, suffices=self.settings.confirm == "stored")
             except SpoolError:
                 self._unrecorded.append((claim, verdict, delay_s))
-                return
+                return None
             self._recording.append((wish, claim, verdict, delay_s))
+            return wish
+
+    def _settle_own(self, number: int) -> None:
+        """Wait until the last verdict of this courier is durable: after a crash, one instance for each association is
+        sent once more at most. A ledger that fails or is silent stops no delivery."""
+        wish = self._own.pop(number, None)
+        if wish is not None:
+            wish.wait(RECORD_WAIT_S)
 
     def _settle(self, *, wait: bool) -> None:
         """Let go of what is written down; what could not be stays in hand, so that it is not sent again."""
         for wish, *_ in list(self._recording) if wait else ():
-            with suppress(SpoolError):  # it waits still, and is settled another time
-                wish.lead(wish)
+            wish.wait(REPLY_PATIENCE_S)  # what waits still then is settled another time
         with self._lock:
             taken = [entry for entry in self._recording if entry[0].done]
             self._recording = [entry for entry in self._recording if entry not in taken]

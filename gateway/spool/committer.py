@@ -40,17 +40,22 @@ REPLY_PATIENCE_S = 120.0
 class Wish(Generic[T]):
     """Something that waits for the next batch, and what became of it."""
 
-    lead: Callable[[Wish[T]], None]
-    """Returns when the wish is done: commits itself when nobody else does."""
+    lead: Callable[[Wish[T], float], bool]
+    """Returns True when the wish is done: commits itself when nobody else does. False: not within so many seconds."""
     done: bool = field(default=False, init=False)
     durable: bool = field(default=False, init=False)
     """Set only after COMMIT returned: whatever else happens, nobody is told of a success that is not on the disk."""
     result: T | None = field(default=None, init=False)
     error: GatewayError | None = field(default=None, init=False)
 
+    def wait(self, patience_s: float) -> bool:
+        """Return whether the batch it belongs to is over, after so long at most."""
+        return self.lead(self, patience_s)
+
     def outcome(self) -> T:
         """Wait for the batch; raise what it raised."""
-        self.lead(self)
+        if not self.wait(REPLY_PATIENCE_S):
+            raise SpoolError("the ledger did not answer in time")
         if self.error is not None:
             raise self.error
         if not self.durable:
@@ -117,16 +122,17 @@ class Committer:
                 raise SpoolError("the spool is closing")
             self._queue.append(wish)
 
-    def _lead(self, wish: Wish[T]) -> None:
+    def _lead(self, wish: Wish[T], patience_s: float) -> bool:
         """Commit batches until `wish` is done, by us or by whoever writes at present."""
         while not wish.done:
-            if not self._leading.acquire(timeout=REPLY_PATIENCE_S):
-                raise SpoolError("the ledger did not answer in time")
+            if not self._leading.acquire(timeout=patience_s):
+                return False
             try:
                 if not wish.done:
                     self._commit(self._batch())
             finally:
                 self._leading.release()
+        return True
 
     def _batch(self) -> list[_Acceptance | _Change[object]]:
         with self._wake:

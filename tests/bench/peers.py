@@ -64,7 +64,9 @@ class Gateway:
 
     name = "gateway"
 
-    def __init__(self, folder: Path, archive: int | None = None, pki: Pki | None = None, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, archive: int | None = None, pki: Pki | None = None, more: str = "", tables: str = ""
+    ) -> None:
         self.folder, self.port = folder, free_port()
         folder.mkdir(exist_ok=True, parents=True)
         destination = tls = ""
@@ -78,7 +80,7 @@ class Gateway:
             f'[gateway]\ndata_dir="data"\ncontrol_socket="c.sock"\n'
             f'[[listener]]\naddress="127.0.0.1"\nport={self.port}\nmax_associations=80\n'
             f"max_associations_per_address=80\n{tls}"
-            f"[spool]\nreserve_bytes=0\nhigh_water_percent=100\n{destination}"
+            f"[spool]\nreserve_bytes=0\nhigh_water_percent=100\n{destination}{tables}"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "--config", str(folder / "g.toml"), "run", "-q"],

@@ -12,13 +12,16 @@ import tempfile
 from pathlib import Path
 
 from compression import codecs, lines
+from fleet import fleet
+from health import health
 from latency import echo_beside_load, response_time
 from reception import big, reception, tls, while_forwarding
 from resources import forwarding, idle, memory, recovery
 
 RECEPTION = (reception, tls, big, while_forwarding, response_time, echo_beside_load, idle, memory)
 DELIVERY = (forwarding, recovery, codecs, lines)
-PARTS = RECEPTION + DELIVERY
+HEALTH = (health, fleet)
+PARTS = RECEPTION + DELIVERY + HEALTH
 
 
 def main() -> None:

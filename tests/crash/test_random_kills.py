@@ -26,7 +26,7 @@ def destinations(pacs: DimseArchive, cloud: WebArchive) -> str:
     )
 
 
-def kill_at_random(make_box, wait_until, seed: int, kills: int) -> dict[str, int]:
+def kill_at_random(make_box, wait_until, seed: int, kills: int) -> dict[str, int | float]:
     """Kill so often, wait until everything was delivered, let the oracle judge; return counts."""
     pacs, cloud, luck = DimseArchive(), WebArchive(), random.Random(seed)
     box = make_box(destinations(pacs, cloud)).start()
@@ -40,11 +40,13 @@ def kill_at_random(make_box, wait_until, seed: int, kills: int) -> dict[str, int
             box.start()
     assert wait_until(box.delivered_all, 60 + kills / 4), box.ask("status")
     prove(box, fleet.scanners, {"pacs": pacs, "cloud": cloud})
+    twice = sum(count - 1 for one in (pacs, cloud) for count in one.times.values())
     counts = {
         "kills": kills,
         "acknowledged": fleet.acknowledged,
         "committed": pacs.committed,
-        "sent_twice": sum(count - 1 for one in (pacs, cloud) for count in one.times.values()),
+        "sent_twice": twice,
+        "per_kill_and_destination": round(twice / kills / 2, 2),
     }
     box.kill()
     pacs.close()
@@ -53,6 +55,7 @@ def kill_at_random(make_box, wait_until, seed: int, kills: int) -> dict[str, int
     return counts
 
 
+@pytest.mark.timeout(300)
 def test_sixty_random_kills_with_four_scanners_and_two_destinations(make_box, tmp_path, wait_until):
     seed = seed_of("kills")
     with kept_on_failure(tmp_path, "kills", seed):

@@ -31,14 +31,14 @@ FLOOR = {
     ),
 }
 OWNERS = {
-    "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py"},
-    "SSLContext(": {"identity/tls.py"},
-    ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py"},
+    "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py", "fleet/store.py"},
+    "SSLContext(": {"identity/tls.py", "emulator/link.py"},
+    ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
     "create_server(": {"emulator/wan.py"},
     "threading.Thread(": {"supervisor.py"},
 }
-BROAD = {"supervisor.py": 1, "dicom/association.py": 1, "health/mqtt.py": 1}
-ROLLBACK = {"spool/ledger.py", "app.py", "send/folder.py"}
+BROAD = {"supervisor.py": 1, "dicom/association.py": 1, "health/mqtt.py": 1, "fleet/subscriber.py": 1}
+ROLLBACK = {"spool/ledger.py", "app.py", "send/folder.py", "fleet/store.py"}
 """`except BaseException` that takes something back and raises again."""
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 

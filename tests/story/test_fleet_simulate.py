@@ -19,9 +19,6 @@ from tests.broker import Broker
 def run(broker: Broker):
     """Simulate against a real broker over TLS; return the numbers and what was heard."""
     broker.as_user("simulator")
-    (broker.folder / "acl").write_text("user simulator\ntopic write gw/v1/simulated/#\nuser monitor\ntopic read gw/#\n")
-    broker.kill()
-    broker.start()
 
     def simulate(**facts):
         heard = broker.record("gw/#")

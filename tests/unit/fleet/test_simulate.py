@@ -13,7 +13,7 @@ import pytest
 from gateway.fleet.likeness import SEVERITY, SHARES, Fate, Likeness
 from gateway.fleet.line import Broker as Address
 from gateway.fleet.simulate import CannotSimulate, Plan, Simulation, allow_files
-from gateway.health.codes import CODES
+from gateway.model.codes import CODES
 from gateway.model.payloads import faults
 
 DAY_S = 86400.0

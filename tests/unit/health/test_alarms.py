@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.health.alarms import Alarms, by_code
 from gateway.health.checks import wrong
-from gateway.health.codes import CODES
+from gateway.model.codes import CODES
 from gateway.model.health import (
     Certificate,
     Clock,

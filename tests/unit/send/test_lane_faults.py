@@ -14,6 +14,7 @@ from gateway.model.instance import Door, Header, Origin
 from gateway.model.lifecycle import Custody, Delivery
 from gateway.model.verdict import Blame, Verdict
 from gateway.model.way import Way
+from gateway.send import dispatch
 from gateway.send.dispatch import Lane
 from gateway.spool import committer
 from gateway.spool.spool import Spool
@@ -140,3 +141,41 @@ def test_a_claim_that_the_ledger_grants_when_nobody_waits_for_it_any_more_is_car
             silent.release()
         assert until(lambda: sorted(archive.got) == ["1.2.0", "1.2.1", "1.2.2"], 10), archive.got
     assert spool.reader.sums().deliveries["pacs"] == {Delivery.CONFIRMED: 3}
+
+
+class Silencing(Archive):
+    """The ledger falls silent as soon as the first instance is whole here."""
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__()
+        self.silent, self.second = spool.committer._leading, threading.Event()
+
+    def deliver(self, consignment) -> Verdict:
+        if self.got:
+            self.second.set()
+        else:
+            self.silent.acquire()
+        return super().deliver(consignment)
+
+
+def test_no_instance_is_whole_at_its_peer_before_the_verdict_on_the_last_one_is_durable(spool, monkeypatch):
+    """So that a crash has one instance for each association sent once more, at most."""
+    monkeypatch.setattr(dispatch, "RECORD_WAIT_S", 60.0)
+    archive = Silencing(spool)
+    with lane(spool, archive):
+        try:
+            assert archive.second.wait(10)
+            assert not until(lambda: len(archive.got) > 1, 0.3)
+        finally:
+            archive.silent.release()
+        assert until(lambda: len(archive.got) == 3, 10), archive.got
+
+
+def test_a_silent_ledger_stops_no_delivery(spool, monkeypatch):
+    monkeypatch.setattr(dispatch, "RECORD_WAIT_S", 0.05)
+    archive = Silencing(spool)
+    with lane(spool, archive):
+        try:
+            assert until(lambda: len(archive.got) == 3, 10), archive.got
+        finally:
+            archive.silent.release()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.health import codes
+from gateway.model import codes
 from gateway.model.payloads import faults
 
-README = Path(codes.__file__).with_name("README.md")
+README = Path(codes.__file__).parents[1] / "health/README.md"
 
 
 def test_the_table_in_the_readme_is_the_table_in_the_code():
