@@ -15,6 +15,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports import free_port
@@ -115,6 +117,26 @@ class Machine:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._connect(path)
         return self
+
+    @contextmanager
+    def tpm(self, anew: bool = False) -> Iterator[None]:
+        """Let the box have a TPM 2.0 of its own for so long; `anew`: another one, as after a theft of the disk."""
+        state, path = self.folder / ("tpm2" if anew else "tpm"), self.folder / "tpm.sock"
+        state.mkdir(exist_ok=True)
+        words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={path}"]
+        before = self.more
+        self.more = [
+            "-chardev", f"socket,id=tpm,path={path}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
+            "-device", "tpm-crb,tpmdev=tpm0",
+        ]  # fmt: skip
+        chip = subprocess.Popen([*words, "--terminate"], stdin=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            self.more = before
+            self.stop()
+            chip.terminate()
+            chip.wait(20)
 
     def _connect(self, path: Path) -> None:
         deadline = time.monotonic() + 20
