@@ -13,6 +13,7 @@ from typing import Any, Literal
 import click
 
 from gateway.cli.context import print_json
+from gateway.cli.emulate_clinic import clinic
 from gateway.cli.emulate_modality import modality, stopped
 from gateway.cli.emulate_modality import place as named
 from gateway.emulator.hl7 import send_orders
@@ -36,6 +37,7 @@ def emulate() -> None:
 
 
 emulate.add_command(modality)
+emulate.add_command(clinic)
 
 
 @emulate.command()
