@@ -89,7 +89,7 @@ class Fleet:
         return {presence: int(float(count)) for presence, count in pairs}
 
     def heard_since(self, wall: float) -> int:
-        """Return how many boxes said something since then; for what the broker kept that is known to a second or two."""
+        """Return how many boxes said something since then; for what the broker kept that is known to a second."""
         times = re.findall(r"^dicom_fleet_box_heard_timestamp_seconds{[^}]*} ([\d.e+]+)$", self.metrics(), re.MULTILINE)
         return sum(float(at) > wall for at in times)
 
