@@ -38,7 +38,7 @@ from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
 from gateway.model.topics import host_state
-from gateway.remote import deeds, update_hook
+from gateway.remote import deeds, machine, update_hook
 from gateway.report import report
 from gateway.retire.scrub import DAY_S, is_overdue
 from gateway.send.dispatch import Health, Lane
@@ -271,7 +271,7 @@ class HealthRooms:
         self.lights = Lights(hardware.status_led, hardware.alert_led)
         self.observer.changed.append(self.lights.take)
         if hardware.power_fail or hardware.button:
-            shut_down = partial(host.run, ["systemctl", "poweroff"])
+            shut_down = partial(machine, "poweroff")
             self.lines = Lines(hardware, self.observer.mains, lambda: self._again(), shut_down)
 
     def off(self) -> None:

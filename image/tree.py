@@ -124,11 +124,9 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
         yield root
 
 
-def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: list[Path]) -> None:
+def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple[Path, ...]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
-    subprocess.run(
-        ["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
     for layer in (HERE / "root", board.folder / "root", *add):
         if layer.is_dir():
             shutil.copytree(layer, root, symlinks=True, dirs_exist_ok=True)

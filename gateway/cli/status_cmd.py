@@ -33,6 +33,7 @@ MONITOR = {
 
 HELP = {
     "study_short": " studies, see `status studies --short`",
+    "ledger_rot": " checks found bits of the ledger changed: stop the service, move ledger.db* away, start it again",
     "custody_rot": " objects changed on the disk, see `queue list --quarantined`",
 }
 

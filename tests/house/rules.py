@@ -34,7 +34,7 @@ OWNERS = {
     "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py", "fleet/store.py"},
     "SSLContext(": {"identity/tls.py", "emulator/link.py"},
     ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
-    "create_server(": {"emulator/wan.py"},
+    "create_server(": {"emulator/wan.py", "emulator/acceptor.py"},
     "threading.Thread(": {"supervisor.py"},
 }
 ONLY = {"emulator": {"model"}, "fleet": {"model", "config", "identity", "spool"}}
