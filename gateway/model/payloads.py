@@ -1,4 +1,7 @@
-"""The JSON Schemas (draft 2020-12) of every payload; the files beside this one are the source."""
+"""The JSON Schemas (draft 2020-12) of every payload; the files beside this one are the source.
+
+What is added to a payload later is never `required`: a monitor must understand boxes of every version of its fleet.
+"""
 
 from __future__ import annotations
 
