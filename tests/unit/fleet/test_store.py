@@ -79,16 +79,20 @@ def test_what_is_too_old_or_too_much_is_given_up(house, store, settings):
     for number in range(1500):
         state = "online" if number % 2 else "offline"
         house.say("ct1/session", session(state))
+        house.say("ct1/a/hot", alarm("hot", since=f"2026-01-01T00:{number // 60 % 60:02d}:{number % 60:02d}Z"))
     house.say("ct1/health", health())
     while store.turn():
         pass
     store.prune(house.wall)
     history = History(settings.path, store.suspect)
+    assert len(history.past(KEY, 0, 5, 5000).ended_alarms) == 999  # and the one that holds
     assert len(history.past(KEY, 0, 5, 5000).events) == 1000
     assert len(history.past(KEY, 0, 5, 5000).samples) == 1
     store.prune(house.wall + 86401)
     assert history.past(KEY, 0, 5, 5000).events == []
     assert history.past(KEY, 0, 5, 5000).samples == []
+    assert history.past(KEY, 0, 5, 5000).ended_alarms == []
+    assert list(restarted(settings).box().alarms) == ["hot"]
 
 
 def test_a_box_that_is_gone_leaves_nothing(house, store, settings):
