@@ -22,10 +22,17 @@ class Pi:
         self.folder = folder
         (folder / "autoboot.txt").write_text("[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n")
         self.parameter, self.asked = folder / "reboot-param", folder / "asked"
-        fake = folder / "bin" / "systemctl"
-        fake.parent.mkdir()
-        fake.write_text(f'#!/bin/sh\necho "$@" >{self.asked}\n')
-        fake.chmod(0o755)
+        (folder / "slot").mkdir()
+        (folder / "slot/cmdline.txt").write_text("root=PARTLABEL=system_a rauc.slot=A ro\n")
+        (folder / "bin").mkdir()
+        for name, does in (
+            ("systemctl", f'echo "$@" >{self.asked}'),
+            ("mount", f'echo "$@" >{folder}/mounted'),
+            ("umount", ":"),
+        ):
+            fake = folder / "bin" / name
+            fake.write_text(f"#!/bin/sh\n{does}\n")
+            fake.chmod(0o755)
         self.slot = "A"
         self.boot()
 
@@ -45,7 +52,12 @@ class Pi:
         return self.boot(self.parameter.exists() and self.parameter.read_text() == "0 tryboot")
 
     def __call__(self, *words: str) -> str:
-        names = {"TRYBOOT_FOLDER": "", "TRYBOOT_CMDLINE": "cmdline", "TRYBOOT_PARAMETER": "reboot-param"}
+        names = {
+            "TRYBOOT_FOLDER": "",
+            "TRYBOOT_CMDLINE": "cmdline",
+            "TRYBOOT_PARAMETER": "reboot-param",
+            "TRYBOOT_MOUNT": "slot",
+        }
         places = {name: str(self.folder / value) for name, value in names.items()}
         environment = {**os.environ, **places, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         done = subprocess.run(
@@ -78,6 +90,8 @@ def test_an_update_is_tried_and_kept_when_it_is_good(pi):
     pi("set-state", "B", "bad")  # RAUC does so before it writes
     pi("set-primary", "B")
     assert pi("get-primary") == "B" and pi("get-state", "B") == "good"
+    assert "boot_b" in (pi.folder / "mounted").read_text()
+    assert (pi.folder / "slot/cmdline.txt").read_text() == "root=PARTLABEL=system_b rauc.slot=B ro\n"
     assert pi.restart() == "B" and pi.comes_up() == "B"
     assert Pi.boot(pi) == "A", "until it is good, a normal start is the old slot's"
     pi.boot(tryboot=True)
