@@ -282,7 +282,6 @@ class Likeness:
                 "wear_pct": round(state.wear_pct),
                 "read_only": state.read_only,
                 "encrypted": True,
-                "encrypted": True,
             },
             "clock": {
                 "source": "chrony",
