@@ -61,16 +61,19 @@ def build(order: Order) -> None:
             contents.write(root, board, order.version, out / name)
         with told("system slot"):
             slot = disk.system_slot(root, out / f"{name}.ext4")
+            boot = disk.slot_boot(board, root, out / f"{name}.vfat")
         with told("bundle"):
-            bundle.make(board, order.version, slot, signer, out / f"{name}.raucb")
+            bundle.make(board, order.version, slot, boot, signer, out / f"{name}.raucb")
         if not order.only_bundle:
             with told("disk"):
-                image = disk.assemble(board, slot, out / f"{name}.img")
+                image = disk.assemble(board, slot, boot, out / f"{name}.img")
             with told("compression"):
                 disk.compress(image)
             contents.write_os_list(board, order.version, image, out)
     if not order.keep_slot:
-        slot.unlink()
+        for part in (slot, boot):
+            if part:
+                part.unlink()
 
 
 def main() -> None:

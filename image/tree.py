@@ -155,7 +155,8 @@ def _template(path: Path, board: Board, version: str) -> None:
     text = path.read_text()
     for word, value in (("COMPATIBLE", board.compatible), ("VERSION", version), ("BOOTLOADER", settings)):
         text = text.replace(f"@{word}@", value)
-    path.with_suffix("").write_text(text)
+    slots = board.folder / "rauc.conf"
+    path.with_suffix("").write_text(text + (slots.read_text() if slots.exists() else ""))
     path.unlink()
 
 
@@ -183,7 +184,7 @@ NEVER = (
 ALWAYS = (
     *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
     *("var.mount", "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount"),
-    *("dicom-gateway-firstboot.service", "dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
+    *("dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
     *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),
 )
 

@@ -376,7 +376,9 @@ WRITES = "pwrite64,fdatasync,fsync,rename,unlink"
 
 def test_a_disk_that_becomes_read_only_and_writable_again(site):
     """Idle, and with an object on its way; nobody restarts anything. The kernel's answer is injected, since it refuses
-    to remount what is open for writing."""
+    to remount what is open for writing, and what makes a disk read-only all the same (`remount,abort`, an error of the
+    file system: the next test) lets nobody write again before it was unmounted. A device-mapper, or SysRq, is not in
+    every kernel that these tests run on."""
     here = site()
     here.box.start()
     assert disks.run("mount", "-o", "remount,ro", here.disk.folder).returncode != 0

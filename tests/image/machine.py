@@ -96,6 +96,8 @@ class Machine:
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
         path = self.folder / "shell"
         path.unlink(missing_ok=True)
+        console = self.folder / f"console{self._boots}"
+        console.touch()
         command = [
             "nice", "-n", str(max(0, NICE - os.nice(0))),
             "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1024",
@@ -108,7 +110,7 @@ class Machine:
             "-device", "virtio-rng-pci",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.extra-unit.test-shell.service={unit}",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.unit-dropin.sysinit.target={wanted}",
-            "-serial", f"file:{self.folder}/console{self._boots}",
+            "-serial", f"file:{console}",
             "-chardev", f"socket,id=shell,path={path},server=on,wait=off", "-serial", "chardev:shell",
             *self.more, *extra,
         ]  # fmt: skip

@@ -80,10 +80,10 @@ def test_what_is_forged_tampered_older_or_for_another_board_is_refused(factory, 
     built = factory.build("0.2.0", "--only-bundle", "--keep-slot")
     true, content = only(built, "*.raucb"), only(built, "*.ext4")
     stranger, ours = bundle.Signer.of(tmp_path / "stranger"), bundle.Signer.of(factory.keys)
-    forged = bundle.make(PC, "0.2.0", content, stranger, built / "forged.raucb")
-    older = bundle.make(PC, "0.0.9", content, ours, built / "older.raucb")
+    forged = bundle.make(PC, "0.2.0", content, None, stranger, built / "forged.raucb")
+    older = bundle.make(PC, "0.0.9", content, None, ours, built / "older.raucb")
     foreign = bundle.make(
-        dataclasses.replace(PC, compatible="toaster"), "0.2.0", content, ours, built / "foreign.raucb"
+        dataclasses.replace(PC, compatible="toaster"), "0.2.0", content, None, ours, built / "foreign.raucb"
     )
     tampered = built / "tampered.raucb"
     data = bytearray(true.read_bytes())

@@ -28,8 +28,6 @@ for_min = 5
 of = "line"
 from_min = 8
 for_min = 8
-[archive]
-rules = [{rules}]
 [[scanner]]
 profile = "ct"
 studies = 2
@@ -56,18 +54,15 @@ quirks = {{ Q1 = true, Q13 = true, Q19 = true, Q26 = true }}
 def scene(make_box, dimse, port, tmp_path):
     """A box that delivers to a clinic's line, and the clinic's file."""
 
-    def make(rules: str = ""):
-        number = port()
-        box = make_box(dimse(number, more='compression = "off"')).start()
-        file = tmp_path / "scenario.toml"
-        file.write_text(SHORT.format(port=number, rules=rules))
-        return box, str(file)
-
-    return make
+    number = port()
+    box = make_box(dimse(number, more='compression = "off"')).start()
+    file = tmp_path / "scenario.toml"
+    file.write_text(SHORT.format(port=number))
+    return box, str(file)
 
 
 def test_everything_that_was_promised_arrives_though_line_and_archive_go_away(scene, tmp_path):
-    box, file = scene()
+    box, file = scene
     told = subprocess.run(
         [*EMULATE, "clinic", file, "--to", f"127.0.0.1:{box.port}", "--json", "--log", str(tmp_path / "log")],
         capture_output=True,
@@ -85,12 +80,16 @@ def test_everything_that_was_promised_arrives_though_line_and_archive_go_away(sc
     assert acknowledged == {(one["sop_instance_uid"], one["sha256"]) for one in events if "at_s" in one}
 
 
-def test_an_archive_that_lies_is_noticed(scene):
-    box, file = scene('{ on = "store", do = "lie", after = 3, count = 2 }')
-    scenario = load(file, settle_s=2)
-    clinic = Clinic(scenario.model_copy(update={"target": scenario.target.model_copy(update={"port": box.port})}))
+def test_an_archive_that_lies_is_noticed(tmp_path, port):
+    """Without a box between: the scanners send to the archive itself."""
+    number = port()
+    lie = '[archive]\nport = {0}\nrules = [{{ on = "store", do = "lie", after = 3, count = 2 }}]\n'
+    cast = '[[scanner]]\nprofile = "ct"\nimages = 4\nside = 64\n'
+    text = 'about = "a liar"\nspeed = 6000\nsettle_s = 1\n[target]\nport = {0}\n'
+    (tmp_path / "scenario.toml").write_text((text + lie).format(number) + cast)
+    clinic = Clinic(load(str(tmp_path / "scenario.toml")))
     try:
-        clinic.open()
+        assert clinic.open().destination == number
         total = clinic.run()
     finally:
         clinic.close()
