@@ -14,7 +14,7 @@ from gateway.fleet.waves import progress_of
 from tests.fleet import alarm, birth, health, session
 from tests.unit.fleet.boxes import House
 
-LINES = [SimpleNamespace(tenant="default", connected=True)]
+LINES = [SimpleNamespace(tenant="default", connected=True, drops=False)]
 STORE = SimpleNamespace(reason="", set_aside=0)
 WAVE = WaveSettings(name="all", version="2.0", boxes=["*"], settle_s=0)
 
