@@ -177,7 +177,7 @@ def fleet(work: Path, quick: bool) -> None:
     boxes, watch_s, samples = (1000, 20, 40) if quick else (10_000, 120, 120)
     run = Fleet(work)
     try:
-        seconds = run.simulate(boxes, "--hasten", "1", "--ramp", "100" if quick else "300")
+        seconds = run.simulate(boxes, "--hasten", "1", "--ramp", "100" if quick else "150")
         print(
             f"{boxes} simulated boxes are all shown after {seconds:.0f} s (they connect at a bounded pace)", flush=True
         )
