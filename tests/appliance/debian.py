@@ -49,7 +49,9 @@ def fresh(folder: Path) -> Path:
 
 
 def package(folder: Path) -> Path:
-    """Build our own package for this Debian."""
+    """Build our own package for this Debian, or take the one that DEB names."""
+    if os.environ.get("DEB"):
+        return Path(os.environ["DEB"])
     said(sys.executable, ROOT / "systemd/deb.py", "--into", folder)
     (made,) = folder.glob("dicom-gateway_*.deb")
     return made

@@ -43,10 +43,10 @@ class Container:
                 stderr=out,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
-        assert until(lambda: self._leader() and self.say("systemctl", "is-system-running") != "offline", 60), (
-            log.read_text()
-        )
-        self.say("systemctl", "is-system-running", "--wait")
+        assert until(self._started, 180), log.read_text()
+
+    def _started(self) -> bool:
+        return bool(self._leader()) and self.say("systemctl", "is-system-running") in ("running", "degraded")
 
     def _leader(self) -> str:
         pid = self._process.pid
