@@ -52,7 +52,8 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     print(f"50 CT delivered in {time.monotonic() - begun:.1f} s")
 
     assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/health"), 120)
-    assert heard.last("/session")["state"] == "online"
+    assert heard.last("/session")["state"] == "online" and heard.last("/birth")["slot"] == "A"
+    assert heard.last("ct1-gateway/health")["disk"]["encrypted"] is False
     assert wait_until(lambda: heard.last("ct1-gateway/health")["sums"]["accepted"] == 50, 120)
 
     assert (
