@@ -51,9 +51,10 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     assert wait_until(lambda: world.archive.digests() == sent, 600), machine.log()
     print(f"50 CT delivered in {time.monotonic() - begun:.1f} s")
 
-    assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/gateway/health"), 120)
-    assert heard.last("/session")["state"] == "online"
-    assert wait_until(lambda: heard.last("ct1-gateway/gateway/health")["sums"]["accepted"] == 50, 120)
+    assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/health"), 120)
+    assert heard.last("/session")["state"] == "online" and heard.last("/birth")["slot"] == "A"
+    assert heard.last("ct1-gateway/health")["disk"]["encrypted"] is False
+    assert wait_until(lambda: heard.last("ct1-gateway/health")["sums"]["accepted"] == 50, 120)
 
     assert (
         machine.run("systemctl is-system-running --wait; systemctl --failed --plain --no-legend").strip() == "running"
