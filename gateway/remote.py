@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import urllib3
 
@@ -23,6 +24,7 @@ from gateway.health.messages import Message
 from gateway.identity.tls import client_context
 from gateway.model.errors import GatewayError
 from gateway.model.verdict import Outcome
+from gateway.onsite import errand
 from gateway.trial import CONFIRM_S
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ log = logging.getLogger("gateway.remote")
 UPDATE_HOOK = Path("/usr/lib/dicom-gateway/update")
 """Called with `check`, `install VERSION` or `confirm`; part of the image, no setting: `config.apply` could set it."""
 UPDATE_S = 3600.0
+ASK_S = 20.0
 UPLOAD_S = 30.0
 
 
@@ -110,7 +113,7 @@ def deeds(
         found["diag.bundle"] = lambda _, args: _upload(mqtt, bundle())
     if managed:
         found["service.restart"] = lambda _, args: _restart(gateway, args, lambda: gateway.supervisor.end())
-        found["reboot"] = lambda _, args: _restart(gateway, args, lambda: host.run(["systemctl", "reboot"]))
+        found["reboot"] = lambda _, args: _restart(gateway, args, lambda: machine("reboot"))
     if hook:
         found["update.check"] = lambda id_, args: _hook(gateway, "update.check", id_, [str(hook), "check"])
         found["update.install"] = lambda id_, args: _hook(
@@ -131,6 +134,12 @@ def _guarded(deed: Deed) -> Deed:
             return Done(False, "failed")
 
     return guarded
+
+
+def machine(verb: str) -> None:
+    """`reboot` or `poweroff`: by our own right, or by asking root; raises GatewayError."""
+    if host.run(["systemctl", verb]) is None:
+        errand.send(errand.Errand(verb, "", uuid4().hex), ASK_S)
 
 
 def _then(act: Callable[[], object]) -> Done:

@@ -22,6 +22,8 @@ class Board:
     bootloader: dict[str, str]
     """RAUC's settings of the boot loader."""
     command_line: str
+    boot_label: str
+    """PARTLABEL of the partition that a laptop sees."""
     components: tuple[str, ...] = ("main",)
     imager_devices: tuple[str, ...] = ()
     """As Raspberry Pi Imager calls the machines; a PC has no name there."""
@@ -65,6 +67,18 @@ BOARDS = {
         title="DICOM edge gateway (PC, UEFI)",
         bootloader={"bootloader": "grub", "grubenv": "/boot/config/EFI/BOOT/grubenv"},
         command_line=f"console=ttyS0,115200 console=tty0 {COMMAND_LINE}",
+        boot_label="esp",
         without=NO_USE,
+    ),
+    "arm64": Board(
+        arch="arm64",
+        compatible="dicom-gateway-pi",
+        title="DICOM edge gateway (Raspberry Pi 4, 64 bit)",
+        bootloader={"bootloader": "custom"},
+        command_line=f"console=serial0,115200 console=tty1 {COMMAND_LINE}",
+        boot_label="bootconfig",
+        components=("main", "non-free-firmware"),
+        imager_devices=("pi4-64bit",),
+        without=(*NO_USE, "/etc/kernel/*/z50-raspi-firmware", "/etc/initramfs/post-update.d/z50-raspi-firmware"),
     ),
 }

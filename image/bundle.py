@@ -61,18 +61,22 @@ def _quiet(*command: str | Path) -> None:
         raise SystemExit(f"{command[0]} failed: {done.stderr.strip()}")
 
 
-def make(board: Board, version: str, slot: Path, signer: Signer, path: Path) -> Path:
-    """Return a bundle that puts `slot` on a box of this board."""
+def make(board: Board, version: str, slot: Path, boot: Path | None, signer: Signer, path: Path) -> Path:
+    """Return a bundle that puts `slot`, and what its firmware reads where that is apart, on a box of this board."""
     path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         content = Path(scratch, "content")
         content.mkdir()
         (content / "system.ext4").hardlink_to(slot)
+        also = ""
+        if boot:
+            (content / "boot.vfat").hardlink_to(boot)
+            also = "\n[image.boot]\nfilename=boot.vfat\n"
         (content / "manifest.raucm").write_text(
             f"[update]\ncompatible={board.compatible}\nversion={version}\n\n"
             "[bundle]\nformat=verity\n\n"
             # Blocks that the other slot has already are not fetched again when the bundle is streamed.
-            "[image.system]\nfilename=system.ext4\nadaptive=block-hash-index\n"
+            "[image.system]\nfilename=system.ext4\nadaptive=block-hash-index\n" + also
         )
         _quiet("rauc", f"--cert={signer.cert}", f"--key={signer.key}", "bundle",
                "--mksquashfs-args=-comp zstd -Xcompression-level 3", content, path)  # fmt: skip

@@ -15,8 +15,10 @@ MIB = 2**20
 SLOT_MIB = 1024
 """Room of one slot; the update after next must fit as well."""
 BOOT_MIB = 64
+PI_BOOT_MIB = 128
 LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+FAT = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 FIXED = uuid.UUID("7c0f0a6e-2f4d-4a35-9d1b-6f0d6d1c1a00")
 """Name space of the identifiers: the same tree gives the same bytes, and both slots are found by label only."""
 GRUB_MODULES = [
@@ -61,35 +63,66 @@ def system_slot(root: Path, path: Path) -> Path:
     return path
 
 
-def boot_partition(board: Board, path: Path) -> Path:
-    """Return the FAT that a laptop sees: boot loader and CONFIG/."""
+def _fat(path: Path, size_mib: int, label: str, folder: Path) -> Path:
+    """Return a FAT file system with what is in `folder`."""
     with path.open("wb") as file:
-        file.truncate(BOOT_MIB * MIB)
-    _run("mkfs.vfat", "-F", "32", "-n", "BOOT", "-i", "47570001", path)
+        file.truncate(size_mib * MIB)
+    number = f"{uuid.uuid5(FIXED, label).int & 0xFFFFFFFF:08x}"
+    _run("mkfs.vfat", "-F", "32", "-n", label, "-i", number, path)
+    _run("mcopy", "-s", "-i", path, *sorted(folder.iterdir()), "::")
+    return path
+
+
+def _grub(board: Board, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    text = (board.folder / "grub.cfg").read_text().replace("@CMDLINE@", board.command_line)
+    (folder / "grub.cfg").write_text(text)
+    _run("grub-mkimage", "-O", "x86_64-efi", "-p", "/EFI/BOOT", "-o", folder / "BOOTX64.EFI", *GRUB_MODULES)
+    _run("grub-editenv", folder / "grubenv", "create")
+    _run("grub-editenv", folder / "grubenv", "set", "ORDER=A B", "A_OK=1", "B_OK=0", "A_TRY=0", "B_TRY=0")
+
+
+def common_partition(board: Board, path: Path) -> Path:
+    """Return the FAT that a laptop sees: CONFIG/, and what chooses the slot."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "CONFIG").mkdir()
         shutil.copy(Path(__file__).parent / "CONFIG.txt", folder / "CONFIG" / "README.txt")
-        grub = folder / "EFI" / "BOOT"
-        grub.mkdir(parents=True)
-        text = (board.folder / "grub.cfg").read_text().replace("@CMDLINE@", board.command_line)
-        (grub / "grub.cfg").write_text(text)
-        _run("grub-mkimage", "-O", "x86_64-efi", "-p", "/EFI/BOOT", "-o", grub / "BOOTX64.EFI", *GRUB_MODULES)
-        _run("grub-editenv", grub / "grubenv", "create")
-        _run("grub-editenv", grub / "grubenv", "set", "ORDER=A B", "A_OK=1", "B_OK=0", "A_TRY=0", "B_TRY=0")
-        _run("mcopy", "-s", "-i", path, folder / "EFI", folder / "CONFIG", "::")
-    return path
+        if board.arch == "amd64":
+            _grub(board, folder / "EFI" / "BOOT")
+        else:
+            shutil.copy(board.folder / "autoboot.txt", folder)
+        return _fat(path, BOOT_MIB, "BOOT", folder)
 
 
-def assemble(board: Board, slot: Path, path: Path) -> Path:
+def slot_boot(board: Board, root: Path, path: Path) -> Path | None:
+    """Return what a Raspberry Pi reads of a slot before its root: firmware, kernel, device trees. A PC has none."""
+    if board.arch == "amd64":
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in ("vmlinuz", "initrd.img"):
+            shutil.copy(root / name, folder / name)
+        firmware = root / "usr/lib/raspi-firmware"
+        for file in sorted([*firmware.glob("start4*.elf"), *firmware.glob("fixup4*.dat")]):
+            shutil.copy(file, folder)
+        for file in sorted(root.glob("usr/lib/linux-image-*/broadcom/bcm271*.dtb")):
+            shutil.copy(file, folder)
+        shutil.copy(board.folder / "config.txt", folder)
+        line = f"root=PARTLABEL=system_a rauc.slot=A {board.command_line}\n"
+        (folder / "cmdline.txt").write_text(line)
+        return _fat(path, PI_BOOT_MIB, "SYSTEM", folder)
+
+
+def assemble(board: Board, slot: Path, boot: Path | None, path: Path) -> Path:
     """Return the disk to flash: slot A filled, slot B empty, the data partitions left to the first boot."""
-    boot = boot_partition(board, path.with_suffix(".boot"))
+    common = common_partition(board, path.with_suffix(".boot"))
+    layout: list[tuple[str, str, int, Path | None]] = [(board.boot_label, ESP, BOOT_MIB, common)]
+    if boot:
+        layout += [("boot_a", FAT, PI_BOOT_MIB, boot), ("boot_b", FAT, PI_BOOT_MIB, None)]
+    layout += [("system_a", LINUX, SLOT_MIB, slot), ("system_b", LINUX, SLOT_MIB, None)]
     table, start, copies = ["label: gpt", f"label-id: {uuid.uuid5(FIXED, 'disk')}", "unit: sectors"], 2048, []
-    for name, kind, size_mib, content in (
-        ("esp", ESP, BOOT_MIB, boot),
-        ("system_a", LINUX, SLOT_MIB, slot),
-        ("system_b", LINUX, SLOT_MIB, None),
-    ):
+    for name, kind, size_mib, content in layout:
         sectors = size_mib * MIB // 512
         identity = uuid.uuid5(FIXED, name)
         table.append(f'start={start}, size={sectors}, type={kind}, name="{name}", uuid={identity}')
@@ -101,7 +134,7 @@ def assemble(board: Board, slot: Path, path: Path) -> Path:
     for content, offset in copies:
         if content:
             _copy_sparse(content, path, offset)
-    boot.unlink()
+    common.unlink()
     return path
 
 

@@ -124,11 +124,9 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
         yield root
 
 
-def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: list[Path]) -> None:
+def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple[Path, ...]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
-    subprocess.run(
-        ["dpkg", f"--root={root}", "--force-depends", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
     for layer in (HERE / "root", board.folder / "root", *add):
         if layer.is_dir():
             shutil.copytree(layer, root, symlinks=True, dirs_exist_ok=True)
@@ -157,7 +155,8 @@ def _template(path: Path, board: Board, version: str) -> None:
     text = path.read_text()
     for word, value in (("COMPATIBLE", board.compatible), ("VERSION", version), ("BOOTLOADER", settings)):
         text = text.replace(f"@{word}@", value)
-    path.with_suffix("").write_text(text)
+    slots = board.folder / "rauc.conf"
+    path.with_suffix("").write_text(text + (slots.read_text() if slots.exists() else ""))
     path.unlink()
 
 
@@ -185,7 +184,7 @@ NEVER = (
 ALWAYS = (
     *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
     *("var.mount", "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount"),
-    *("dicom-gateway-firstboot.service", "dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
+    *("dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
     *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),
 )
 

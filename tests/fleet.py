@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -55,7 +56,13 @@ def health(
         "reasons": list(reasons),
         "sums": {**dict.fromkeys(names, 0), "agree": True},
         "queue": {"objects": objects, "bytes": objects * 500_000, "oldest_age_s": oldest_s, "dead": 0},
-        "disk": {"used_pct": disk, "free_bytes": 10**10, "wear_pct": "unknown", "read_only": read_only},
+        "disk": {
+            "used_pct": disk,
+            "free_bytes": 10**10,
+            "wear_pct": "unknown",
+            "read_only": read_only,
+            "encrypted": "unknown",
+        },
         "clock": {"source": "chrony", "synced": True, "offset_ms": offset_ms},
         "power": {"temp_c": 48.0, "throttled": False, "undervoltage": False, "on_battery": "unknown"},
         "certificates": [{"name": "mqtt", "days_left": days}],
@@ -79,6 +86,7 @@ def birth(version: str = "0.4.1", slot: str = "A") -> dict:
         "slot": slot,
         "boot_id": "unknown",
         "reset_reason": "power-on",
+        "sbom_digest": "0" * 64,
         "config_digest": "0" * 64,
         "destinations": ["pacs"],
         "modalities": ["ct1"],
@@ -124,7 +132,14 @@ def alarm(code: str = "disk_filling", severity: str = "warning", component: str 
 class Fleet:
     """The monitor in a folder of its own."""
 
-    def __init__(self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "") -> None:
+    def __init__(
+        self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "", secure: bool = False
+    ) -> None:
+        """`more`: keys before the first table; `page`: keys of [page]; `secure`: the page by HTTPS."""
+        self._secure, self._ca = secure, broker.folder / "ca.pem"
+        if secure:
+            cert = f'cert_file = "{broker.folder}/broker.pem", key_file = "{broker.folder}/broker.key"'
+            page += f"\ntls = {{ {cert}, require_client_cert = false }}"
         self.folder = folder
         folder.mkdir()
         self.port = free_port()
@@ -173,12 +188,13 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._secure else 'http'}://127.0.0.1:{self.port}"
 
     def get(self, path: str, headers: dict | None = None, form: dict | None = None):
         """What the page answers; no redirection is followed."""
         data = urllib.parse.urlencode(form).encode() if form is not None else None
-        opener = urllib.request.build_opener(_Stay)
+        trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self._ca))
+        opener = urllib.request.build_opener(_Stay, trust)
         return opener.open(urllib.request.Request(self.url + path, data, headers or {}), timeout=15)
 
     def page(self, path: str = "/") -> str:
@@ -206,6 +222,8 @@ class _Stay(urllib.request.HTTPErrorProcessor):
 
     def http_response(self, request, response):
         return response
+
+    https_response = http_response
 
 
 class Speaker:

@@ -201,14 +201,30 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _mqtt(settings, status.get("mqtt"))
 
 
+def _bench(settings: Settings, minutes: float | None, plug_last: int | None) -> Iterator[Finding]:
+    from gateway.cli.bench_cmd import bench, plug
+
+    try:
+        settings.gateway.data_dir.mkdir(parents=True, exist_ok=True)
+        for good, text in [plug(settings, plug_last)] if minutes is None else bench(settings, minutes):
+            yield Finding("bench", good, text)
+    except OSError as error:
+        yield _disk_fault("bench", str(settings.gateway.data_dir), error)
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding.")
+@click.option("--bench", "minutes", type=float, help="Measure the disk instead, and wear it in for so many minutes.")
+@click.option("--plug", is_flag=True, help="Promise numbers by the disk until the power is cut; it goes on for ever.")
+@click.option("--plug-last", type=int, help="After that: the last number that was seen. Says whether the drive lies.")
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, as_json: bool, minutes: float | None, plug: bool, plug_last: int | None) -> None:
     """Look at clock, disk, flush, ports, certificates, destinations and broker. Exit code 1 if something is wrong."""
     settings = load(config_path(ctx)).settings
     bad = 0
-    for finding in examine(settings):
+    for finding in (
+        _bench(settings, minutes, plug_last) if plug or plug_last or minutes is not None else examine(settings)
+    ):
         bad += not finding.good
         if as_json:
             print_json(asdict(finding))

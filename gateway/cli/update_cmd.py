@@ -162,15 +162,17 @@ def obey(ctx: click.Context) -> None:
         errand.reply(asked, good=False, text=error.detail)
         raise
     errand.reply(asked, good=True, text=text)
-    if asked.verb == "install":
-        time.sleep(TOLD_S)
-        restart()
+    if asked.verb in ("install", "reboot", "poweroff"):
+        time.sleep(TOLD_S if asked.verb == "install" else 0)
+        restart("poweroff" if asked.verb == "poweroff" else "reboot")
 
 
 def _do(asked: errand.Errand, settings: Settings) -> str:
     if asked.verb == "check":
         booted = rauc.slots().booted
         return f"slot {booted.bootname} runs" if booted else "no slot runs"
+    if asked.verb in ("reboot", "poweroff"):
+        return f"{asked.verb} begins"
     if asked.verb == "confirm":
         rauc.mark("good", "booted")
         return "marked good"
@@ -184,8 +186,8 @@ def _do(asked: errand.Errand, settings: Settings) -> str:
     return f"version {installed} installed"
 
 
-def restart() -> None:
-    """Restart the machine; raises UpdateError."""
-    done = subprocess.run(["systemctl", "reboot"], check=False, timeout=60)
+def restart(how: str = "reboot") -> None:
+    """Restart the machine, or switch it off; raises UpdateError."""
+    done = subprocess.run(["systemctl", how], check=False, timeout=60)
     if done.returncode:
-        raise UpdateError("the box could not be restarted")
+        raise UpdateError(f"systemctl {how} failed")

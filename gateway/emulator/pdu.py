@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
@@ -80,6 +80,41 @@ def associate_rq(
         body += _item(0x20, bytes((one.number, 0, 0, 0)) + _item(0x30, one.abstract) + syntaxes)
     user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, b"2.25.77") + roles + _item(0x55, b"EMULATOR")
     return pdu(ASSOCIATE_RQ, body + _item(0x50, user))
+
+
+def proposed(body: bytes) -> Iterator[tuple[Context | None, bytes]]:
+    """Yield each context that an A-ASSOCIATE-RQ proposes, and each role selection item of it as it came."""
+    for kind, value in _parts(body[68:]):
+        if kind == 0x20:
+            parts = list(_parts(value[4:]))
+            abstract = next((one for sub, one in parts if sub == 0x30), b"")
+            yield Context(value[0], abstract, tuple(one for sub, one in parts if sub == 0x40)), b""
+        elif kind == 0x50:
+            for sub, one in _parts(value):
+                if sub == 0x54:
+                    yield None, _item(0x54, one)
+
+
+def _parts(body: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at + 2 : at + 4], "big")
+        yield body[at], body[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def answered_context(number: int, syntax: bytes | None) -> bytes:
+    """Return what an A-ASSOCIATE-AC says of a context: the Transfer Syntax that was taken, or that none was."""
+    result = 0 if syntax is not None else 4
+    return _item(
+        0x21, bytes((number, 0, result, 0)) + _item(0x40, syntax if syntax is not None else b"1.2.840.10008.1.2")
+    )
+
+
+def associate_ac(fixed: bytes, contexts: bytes, max_pdu: int, roles: bytes) -> bytes:
+    """Return the body of an A-ASSOCIATE-AC; `fixed` are the first 68 bytes of the request."""
+    user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, b"2.25.77") + roles + _item(0x55, b"EMULATOR")
+    return fixed + _item(0x10, APPLICATION_CONTEXT) + contexts + _item(0x50, user)
 
 
 def roles(abstract: str, *, scu: bool, scp: bool) -> bytes:

@@ -18,7 +18,7 @@ DEFAULT_SPAN = "24"
 MAX_POINTS = 3000
 MAX_EVENTS = 50
 PLOTS = (
-    ("Oldest unsent", "min", 2, 1 / 60, "oldest_unsent_s"),
+    ("Oldest unsent", "h", 2, 1 / 3600, "oldest_unsent_s"),
     ("Objects in custody", "objects", 3, 1.0, None),
     ("Disk used", "%", 4, 1.0, "disk_percent"),
     ("Clock offset", "ms", 5, 1.0, None),

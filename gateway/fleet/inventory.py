@@ -189,8 +189,10 @@ class Inventory:
         if message.left_s is None:
             return
         old_s = max(0.0, LIFE_PERIODS * box.interval_s - message.left_s)
-        if box.guessed or box.heard < message.now - old_s:
-            box.heard, box.heard_at, box.guessed = message.now - old_s, message.wall - old_s, False
+        heard, heard_at = message.now - old_s, message.wall - old_s
+        if not box.guessed:  # `heard` may have been excused for what we could not hear: each has its own newest
+            heard, heard_at = max(heard, box.heard), max(heard_at, box.heard_at)
+        box.heard, box.heard_at, box.guessed = heard, heard_at, False
 
     def _compare(self, box: Box, wall: float) -> None:
         """End what the box no longer complains of."""

@@ -281,6 +281,7 @@ class Likeness:
                 "free_bytes": int((100 - self._fill) * 640_000_000),
                 "wear_pct": round(state.wear_pct),
                 "read_only": state.read_only,
+                "encrypted": True,
             },
             "clock": {
                 "source": "chrony",

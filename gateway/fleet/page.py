@@ -121,7 +121,7 @@ def small(words: object, title: str | None = None) -> Html:
     return h("small", words, title=title)
 
 
-def box_link(box: Box, several_tenants: bool) -> Html:
-    """Return a box's name as the way to its page."""
-    name = h("a", box.name, href=f"/box/{box.tenant}/{box.name}", id=f"box-{box.tenant}-{box.name}")
+def box_link(box: Box, several_tenants: bool, place: str = "box") -> Html:
+    """Return a box's name as the way to its page; `place` tells two links to it on one page apart."""
+    name = h("a", box.name, href=f"/box/{box.tenant}/{box.name}", id=f"{place}-{box.tenant}-{box.name}")
     return join(name, small(box.tenant)) if several_tenants else name

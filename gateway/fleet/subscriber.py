@@ -102,9 +102,9 @@ class Line:
         session = uuid4().hex
         client = self._client(session)
         try:
-            self._open(client)
+            self._open(client, stop, beat)
             self._excuse()
-            self._subscribe(client, beat)
+            self._subscribe(client, stop, beat)
             self.sessions, self.reason = self.sessions + 1, ""
             self._become(True)
             log.info("broker_connected tenant=%s host=%s", self.tenant, self._settings.host)
@@ -148,16 +148,16 @@ class Line:
         self._refused, self._welcome, self._unanswered = "", False, set()
         return client
 
-    def _open(self, client: BoundedClient) -> None:
+    def _open(self, client: BoundedClient, stop: threading.Event, beat: Callable[[], None]) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         settings = self._settings
         client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=False, properties=properties)
-        self._until(client, lambda: self._welcome, "the broker does not answer CONNECT", lambda: None)
+        self._until(client, lambda: self._welcome, "the broker does not answer CONNECT", stop, beat)
 
-    def _subscribe(self, client: BoundedClient, beat: Callable[[], None]) -> None:
+    def _subscribe(self, client: BoundedClient, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Ask for one kind after the other, so that the broker need not queue all that is retained at once."""
         for part, qos in SUBSCRIPTIONS.items():
             topic = box(self.tenant, "+") + "/" + part
@@ -165,18 +165,20 @@ class Line:
             if mid is None:
                 raise LineLost("the line broke")
             self._unanswered.add(mid)
-            self._until(
-                client,
-                lambda: not self._unanswered,
-                UNSUBSCRIBED,
-                beat,
-            )
+            self._until(client, lambda: not self._unanswered, UNSUBSCRIBED, stop, beat)
 
-    def _until(self, client: BoundedClient, done: Callable[[], bool], complaint: str, beat: Callable[[], None]) -> None:
+    def _until(
+        self,
+        client: BoundedClient,
+        done: Callable[[], bool],
+        complaint: str,
+        stop: threading.Event,
+        beat: Callable[[], None],
+    ) -> None:
         deadline = time.monotonic() + CONNECT_S
         while not done():
-            if time.monotonic() > deadline:
-                raise LineLost(complaint)
+            if stop.is_set() or time.monotonic() > deadline:
+                raise LineLost("told to stop" if stop.is_set() else complaint)
             beat()
             if self._turn(client, WAIT_S):
                 deadline = time.monotonic() + CONNECT_S  # it talks: what is retained comes before the answer

@@ -57,6 +57,12 @@ def disk(data_dir: Path) -> Disk:
     return Disk(used, free, bool(stat.f_flag & os.ST_RDONLY))
 
 
+def encrypted(root: Path = ROOT) -> bool | None:
+    """Return whether our image encrypts the studies' partition; None where that is not our image."""
+    said = _text(root / "run/dicom-gateway-image/encryption.data")
+    return {"luks2": True, "none": False}.get(said or "")
+
+
 def wear_pct(data_dir: Path, root: Path = ROOT, ask: Run = run) -> float | None:
     """Return how much of its life the disk that holds `data_dir` has spent; None where it does not say: SD cards."""
     try:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 from gateway.health.observer import Observation
@@ -22,6 +23,7 @@ log = logging.getLogger("gateway.health")
 LEDS = Path("/sys/class/leds")
 STEADY, DARK = (1, 0), (0, 1)
 STARTING = (50, 1950)
+HANDED_OVER_S = 1.0
 PATTERNS: dict[Status, tuple[int, int]] = {
     Status.OK: STEADY,
     Status.DEGRADED: (1000, 1000),
@@ -45,8 +47,8 @@ class Light:
         try:
             if on_ms and off_ms:
                 self._write("trigger", "timer")  # first: it makes the two files
-                self._write("delay_on", str(on_ms))
-                self._write("delay_off", str(off_ms))
+                self._write_soon("delay_on", str(on_ms))
+                self._write_soon("delay_off", str(off_ms))
             else:
                 self._write("trigger", "none")
                 self._write("brightness", self._read("max_brightness") if on_ms else "0")
@@ -56,6 +58,19 @@ class Light:
             self._shown = (-1, -1)
             return
         self._shown = pattern
+
+    def _write_soon(self, name: str, text: str) -> None:
+        """The kernel makes the file for root; udev hands it to us within a moment (systemd/60-dicom-gateway.rules)."""
+        deadline = time.monotonic() + HANDED_OVER_S
+        while True:
+            try:
+                self._write(name, text)
+            except PermissionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _write(self, name: str, text: str) -> None:
         with open(self._folder / name, "w") as file:

@@ -172,13 +172,15 @@ class Observer:
                 Certificate(name, self._sources.days_left(path, wall))
                 for name, path in sorted(self._sources.certificates().items())
             )
-            wear = Disk(wear_pct=machine.wear_pct(self._data_dir))
-            self._rare = Host(wear, machine.clock(), certificates=certificates)
+            lasting = Disk(wear_pct=machine.wear_pct(self._data_dir), encrypted=machine.encrypted())
+            self._rare = Host(lasting, machine.clock(), certificates=certificates)
         power = machine.power()
         if self._mains_lost is not None:
             power = replace(power, on_battery=self._mains_lost)
         return Host(
-            replace(machine.disk(self._data_dir), wear_pct=self._rare.disk.wear_pct),
+            replace(
+                machine.disk(self._data_dir), wear_pct=self._rare.disk.wear_pct, encrypted=self._rare.disk.encrypted
+            ),
             self._rare.clock,
             power,
             self._rare.certificates,

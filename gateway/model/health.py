@@ -146,6 +146,8 @@ class Disk:
     read_only: bool | None = None
     wear_pct: float | None = None
     """Share of its life that is spent, as the device says; SD cards do not."""
+    encrypted: bool | None = None
+    """Whether a thief of the disk finds nothing; only our image tells. No alarm: a box without a TPM is as bought."""
 
 
 @dataclass(frozen=True, slots=True)

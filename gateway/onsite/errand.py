@@ -1,7 +1,7 @@
-"""What the service, which may nothing, asks of root: an update. It lays a request into its own folder; a unit of root
-sees it, does it, and answers in a folder of root's.
+"""What the service, which may nothing, asks of root: an update, a restart of the box. It lays a request into its own
+folder; a unit of root sees it, does it, and answers in a folder of root's.
 
-Root takes from it one verb of three and a version in plain letters, nothing else: the service may have been taken over.
+Root takes from it one of five verbs and a version in plain letters, nothing else: the service may have been taken over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.spool.files import replace_file
 
 REQUEST = Path("/run/dicom-gateway/update.request")
 ANSWER = Path("/run/dicom-gateway-update/answer.json")
-VERBS = ("check", "install", "confirm")
+VERBS = ("check", "install", "confirm", "reboot", "poweroff")
 MAX_BYTES = 1024
 PAUSE_S = 0.2
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]{0,63}")

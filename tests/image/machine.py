@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import base64
 import functools
+import os
 import re
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ports import free_port
 
 BOOT_S = 600
 """A busy machine without KVM may need so long; an idle one needs a tenth."""
+NICE = 10
+"""A processor emulated in software must not starve the tests beside it."""
 FIRMWARE = Path("/usr/share/OVMF")
 SHELL = """[Unit]
 DefaultDependencies=no
@@ -91,8 +96,11 @@ class Machine:
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
         path = self.folder / "shell"
         path.unlink(missing_ok=True)
+        console = self.folder / f"console{self._boots}"
+        console.touch()
         command = [
-            "nice", "-n", "10", "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1024",
+            "nice", "-n", str(max(0, NICE - os.nice(0))),
+            "qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-smp", "2", "-m", "1024",
             "-display", "none", "-monitor", "none", "-no-reboot",
             "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,file={self.folder}/vars.fd",
@@ -102,7 +110,7 @@ class Machine:
             "-device", "virtio-rng-pci",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.extra-unit.test-shell.service={unit}",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.unit-dropin.sysinit.target={wanted}",
-            "-serial", f"file:{self.folder}/console{self._boots}",
+            "-serial", f"file:{console}",
             "-chardev", f"socket,id=shell,path={path},server=on,wait=off", "-serial", "chardev:shell",
             *self.more, *extra,
         ]  # fmt: skip
@@ -111,6 +119,26 @@ class Machine:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._connect(path)
         return self
+
+    @contextmanager
+    def tpm(self, anew: bool = False) -> Iterator[None]:
+        """Let the box have a TPM 2.0 of its own for so long; `anew`: another one, as after a theft of the disk."""
+        state, path = self.folder / ("tpm2" if anew else "tpm"), self.folder / "tpm.sock"
+        state.mkdir(exist_ok=True)
+        words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={path}"]
+        before = self.more
+        self.more = [
+            "-chardev", f"socket,id=tpm,path={path}", "-tpmdev", "emulator,id=tpm0,chardev=tpm",
+            "-device", "tpm-crb,tpmdev=tpm0",
+        ]  # fmt: skip
+        chip = subprocess.Popen([*words, "--terminate"], stdin=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            self.more = before
+            self.stop()
+            chip.terminate()
+            chip.wait(20)
 
     def _connect(self, path: Path) -> None:
         deadline = time.monotonic() + 20
@@ -180,3 +208,14 @@ class Machine:
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.cut_power()
+
+
+def stick(path: Path, label: str, *files: Path) -> list[str]:
+    """Return the arguments that plug in a USB stick with these files."""
+    size = sum(file.stat().st_size for file in files) + 32 * 2**20
+    with path.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.vfat", "-n", label, str(path)], check=True, capture_output=True)
+    subprocess.run(["mcopy", "-i", str(path), *map(str, files), "::"], check=True)
+    drive = f"if=none,id=stick,format=raw,file={path}"
+    return ["-drive", drive, "-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on"]

@@ -17,7 +17,7 @@ from tests.fleet import Fleet, Speaker, alarm, birth, health, reason, session, s
 def make_fleet(tmp_path, broker):
     started = []
 
-    def make(**more: str) -> Fleet:
+    def make(**more) -> Fleet:
         fleet = Fleet(tmp_path / f"fleet{len(started)}", broker, **more)
         started.append(fleet)
         return fleet.start()
@@ -84,14 +84,19 @@ def test_after_a_restart_of_the_broker_every_box_is_shown_right(make_box, make_f
 
 
 def test_boxes_can_know_whether_they_are_watched(make_fleet, broker, wait_until):
-    fleet = make_fleet()
-    heard = broker.record("gw/v1/default/host/state")
-    assert wait_until(lambda: heard.last("host/state"))
+    fleet = make_fleet(more='tenants = ["default", "north"]')
+    heard, north = broker.record("gw/v1/default/host/state"), broker.record("gw/v1/north/host/state")
+    for tenant in ("default", "north"):
+        Speaker(broker, tenant).say("ct1", "session", session())
+    assert wait_until(lambda: fleet.metric('boxes{presence="online",tenant="north"}') == 1)
+    assert fleet.page("/?tenant=north").count('href="/box/') == 1
+    assert wait_until(lambda: heard.last("host/state") and north.last("host/state"))
     assert heard.lines()[0]["retain"] == 1
     assert heard.last("host/state")["state"] == "online"
     fleet.kill()
     assert wait_until(lambda: heard.last("host/state")["state"] == "offline", 10)
     assert heard.last("host/state")["reason"] == "will"
+    assert wait_until(lambda: north.last("host/state")["reason"] == "will")  # one connection, and one will, for each
     fleet.start()
     assert wait_until(lambda: heard.last("host/state")["state"] == "online")
     fleet.stop()
@@ -226,7 +231,7 @@ def test_no_other_site_acknowledges(house, wait_until):
 
 def test_with_an_operator_token_nobody_signs_in_without_it(make_fleet, tmp_path):
     (tmp_path / "token").write_text("correct-horse-battery\n")
-    fleet = make_fleet(page=f'operator_token_file = "{tmp_path}/token"')
+    fleet = make_fleet(page=f'operator_token_file = "{tmp_path}/token"', secure=True)
     assert fleet.get("/sign-in", form={"name": "Ada"}).status == 403
     for _ in range(9):
         assert fleet.get("/sign-in", form={"name": "Ada", "token": "wrong"}).status == 403
@@ -235,7 +240,9 @@ def test_with_an_operator_token_nobody_signs_in_without_it(make_fleet, tmp_path)
     assert "wait a minute" in refused.read().decode()
     fleet.stop()
     fleet.start()
-    assert fleet.get("/sign-in", form={"name": "Ada", "token": "correct-horse-battery"}).status == 303
+    signed_in = fleet.get("/sign-in", form={"name": "Ada", "token": "correct-horse-battery"})
+    assert signed_in.status == 303
+    assert signed_in.headers["Set-Cookie"].endswith("; Secure")
 
 
 def test_the_page_asks_nobody_else_for_anything(house):

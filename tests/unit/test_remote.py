@@ -55,9 +55,17 @@ def test_a_restart_waits_for_scanners_unless_it_is_forced():
 
 def test_a_reboot_is_systemds(monkeypatch):
     asked = []
-    monkeypatch.setattr(remote.host, "run", asked.append)
+    monkeypatch.setattr(remote.host, "run", lambda words: asked.append(words) or "")
     assert deeds(box(), managed=True)["reboot"]("id", {}).later
     assert asked == [["systemctl", "reboot"]]
+
+
+def test_where_the_service_may_not_restart_the_box_root_is_asked(monkeypatch):
+    sent = []
+    monkeypatch.setattr(remote.host, "run", lambda words: None)
+    monkeypatch.setattr(remote.errand, "send", lambda errand, within_s: sent.append(errand.verb))
+    assert deeds(box(), managed=True)["reboot"]("id", {}).later
+    assert sent == ["reboot"]
 
 
 def test_updates_are_the_images(tmp_path):

@@ -72,6 +72,14 @@ def number_of(path) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
+def test_only_the_image_says_whether_its_disk_is_encrypted(tmp_path):
+    assert host.encrypted(tmp_path) is None
+    (tmp_path / "run/dicom-gateway-image").mkdir(parents=True)
+    for said, meant in (("luks2\n", True), ("none\n", False), ("", None)):
+        (tmp_path / "run/dicom-gateway-image/encryption.data").write_text(said)
+        assert host.encrypted(tmp_path) is meant
+
+
 def test_emmc_tells_its_wear_in_tenths(tmp_path):
     place = f"sys/dev/block/{number_of(tmp_path)}/device/life_time"
     put(tmp_path, place, "0x03 0x01\n")

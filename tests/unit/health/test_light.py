@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.health.light import Lights
+from gateway.health.light import Light, Lights
 from gateway.model.health import Status
 
 
@@ -62,3 +62,18 @@ def test_a_light_that_is_not_there_is_said_once(leds, caplog):
         lights.take(seen(status))
     lights.off()
     assert caplog.text.count("led_unusable") == 1
+
+
+def test_a_file_that_is_handed_over_a_moment_later_is_waited_for(leds, monkeypatch):
+    write, refused = Light._write, []
+
+    def not_yet(light, name, text):
+        if name == "delay_on" and len(refused) < 3:
+            refused.append(name)
+            raise PermissionError(13, "Permission denied")
+        write(light, name, text)
+
+    monkeypatch.setattr(Light, "_write", not_yet)
+    Lights("gw:green:status", None, leds)
+    assert len(refused) == 3
+    assert said(leds)["delay_on"] == "50"

@@ -299,12 +299,12 @@ def test_going_back_is_noticed_and_remembered(place, make_box):
     assert probation.last(data) == {"version": "2.0", "outcome": "went back"}
 
 
-def test_what_the_service_asks_of_root_is_one_of_three_verbs_and_a_plain_version(tmp_path):
+def test_what_the_service_asks_of_root_is_one_of_five_verbs_and_a_plain_version(tmp_path):
     request = tmp_path / "update.request"
     for content in (
         b"",
         b"[]",
-        b'{"verb": "reboot", "version": "", "number": "1"}',
+        b'{"verb": "shell", "version": "", "number": "1"}',
         b'{"verb": "install", "version": "../../x", "number": "1"}',
         b'{"verb": "install", "version": "-c/etc/passwd", "number": "1"}',
         b'{"verb": "install", "version": "1", "number": "1", "more": "' + b"x" * 2000 + b'"}',

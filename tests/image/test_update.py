@@ -1,0 +1,166 @@
+"""Updates: taken only when they are ours, newer and for this kind of box; left by themselves when they do not work."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import time
+
+import pytest
+
+from image import bundle
+from image.board import BOARDS
+from tests.image.conftest import missing
+from tests.image.machine import stick
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(4 * 3600),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
+PC = BOARDS["amd64"]
+
+
+def slot(machine) -> tuple[str, str]:
+    """Return which slot runs, and its version."""
+    said = machine.run("cat /proc/cmdline /etc/os-release")
+    return re.search(r"rauc\.slot=(\w)", said)[1], re.search(r"IMAGE_VERSION=(\S+)", said)[1]
+
+
+def good(machine) -> None:
+    """Wait until the slot that runs is marked good."""
+    name = slot(machine)[0]
+    machine.run(f"until grep -q {name}_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done", 1200)
+
+
+def only(folder, kind):
+    (found,) = folder.glob(kind)
+    return found
+
+
+def install(machine, path) -> str:
+    """Plug in a stick with a bundle, install it, start again."""
+    machine.start(*stick(machine.folder / "stick.img", "UPDATE", path))
+    good(machine)
+    begun = time.monotonic()
+    said = machine.run("dicom-gateway update install", 3600)
+    print(f"installed in {time.monotonic() - begun:.0f} s")
+    machine.shut_down()
+    return said
+
+
+@pytest.fixture(scope="module")
+def factory_image(factory):
+    return only(factory.build(), "*.img")
+
+
+def test_from_a_to_b_and_back_to_a(factory, factory_image, make_machine):
+    second, third = (only(factory.build(version, "--only-bundle"), "*.raucb") for version in ("0.2.0", "0.3.0"))
+    machine = make_machine(factory_image)
+    install(machine, second)
+    machine.start()
+    assert slot(machine) == ("B", "0.2.0")
+    machine.run("echo kept >/state/kept; echo gone >/var/gone; sync")
+    good(machine)
+    machine.shut_down()
+    install(machine, third)
+    machine.start()
+    assert slot(machine) == ("A", "0.3.0")
+    assert machine.run("cat /state/kept; ls /var/gone 2>/dev/null || echo none").split() == ["kept", "none"]
+    good(machine)
+    assert machine.run("dicom-gateway update rollback")
+    machine.shut_down()
+    machine.start()
+    assert slot(machine) == ("B", "0.2.0")
+    good(machine)
+
+
+def test_what_is_forged_tampered_older_or_for_another_board_is_refused(factory, factory_image, make_machine, tmp_path):
+    built = factory.build("0.2.0", "--only-bundle", "--keep-slot")
+    true, content = only(built, "*.raucb"), only(built, "*.ext4")
+    stranger, ours = bundle.Signer.of(tmp_path / "stranger"), bundle.Signer.of(factory.keys)
+    forged = bundle.make(PC, "0.2.0", content, None, stranger, built / "forged.raucb")
+    older = bundle.make(PC, "0.0.9", content, None, ours, built / "older.raucb")
+    foreign = bundle.make(
+        dataclasses.replace(PC, compatible="toaster"), "0.2.0", content, None, ours, built / "foreign.raucb"
+    )
+    tampered = built / "tampered.raucb"
+    data = bytearray(true.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4] = bytes(byte ^ 0xFF for byte in data[middle : middle + 4])
+    tampered.write_bytes(data)
+    machine = make_machine(factory_image)
+    machine.start(*stick(machine.folder / "stick.img", "UPDATE", forged, older, foreign, tampered))
+    good(machine)
+    machine.run("mkdir -p /run/stick && mount -o ro /dev/disk/by-label/UPDATE /run/stick")
+    for name, word in (("forged", "signed"), ("older", "older"), ("foreign", "another kind"), ("tampered", "")):
+        code, said = machine.attempt(f"dicom-gateway update install /run/stick/{name}.raucb 2>&1", 3600)
+        print(f"{name}: {said.strip().splitlines()[-1]}")
+        assert code != 0 and word in said, said
+    assert "ORDER=A B" in machine.run("cat /boot/config/EFI/BOOT/grubenv")
+    machine.shut_down()
+    machine.start()
+    assert slot(machine) == ("A", "0.1.0")
+
+
+def test_a_version_that_does_not_work_is_left_by_itself(factory, factory_image, make_machine, tmp_path):
+    broken = tmp_path / "broken"
+    for unit, text in (
+        ("dicom-gateway.service", "ExecCondition=\nExecStart=\nExecStart=/usr/bin/false\n"),
+        (
+            "dicom-gateway-confirm.service",
+            "ExecStart=\nExecStart=/usr/bin/dicom-gateway confirm --reboot --within 20\n",
+        ),
+    ):
+        folder = broken / f"etc/systemd/system/{unit}.d"
+        folder.mkdir(parents=True)
+        (folder / "broken.conf").write_text("[Service]\n" + text)
+    machine = make_machine(factory_image)
+    config = tmp_path / "gateway.toml"
+    config.write_text('[gateway]\nid = "box"\n[spool]\nreserve_bytes = 67108864\n[[listener]]\nport = 11112\n')
+    machine.put(config)
+    install(machine, only(factory.build("0.2.0", "--only-bundle", "--add", str(broken)), "*.raucb"))
+    for attempt in (1, 2, 3):
+        machine.start()
+        assert slot(machine) == ("B", "0.2.0")
+        machine.wait_off(1800)
+        print(f"try {attempt} of the broken version ended by itself")
+    machine.start()
+    assert slot(machine) == ("A", "0.1.0")
+    good(machine)
+    assert "went back" in machine.run("dicom-gateway update status")
+
+
+@pytest.mark.parametrize("after_s", [3, 12])
+def test_power_that_goes_during_an_installation_leaves_the_old_version(factory, factory_image, make_machine, after_s):
+    path = only(factory.build("0.2.0", "--only-bundle"), "*.raucb")
+    machine = make_machine(factory_image)
+    plugged = stick(machine.folder / "stick.img", "UPDATE", path)
+    machine.start(*plugged)
+    good(machine)
+    machine.run(
+        "(dicom-gateway update install >/dev/null 2>&1 &) ; until rauc status | grep -q 'B.*inactive'; do :; done"
+    )
+    time.sleep(after_s)
+    machine.cut_power()
+    machine.start(*plugged)
+    assert slot(machine) == ("A", "0.1.0")
+    good(machine)
+    machine.run("dicom-gateway update install", 3600)
+    machine.shut_down()
+    machine.start()
+    assert slot(machine) == ("B", "0.2.0")
+    good(machine)
+
+
+def test_where_no_slot_is_good_the_older_one_is_started(factory_image, make_machine):
+    machine = make_machine(factory_image)
+    environment = machine.folder / "grubenv"
+    settings = ["ORDER=A B", "A_OK=1", "B_OK=0", "A_TRY=3", "B_TRY=3"]
+    subprocess.run(["grub-editenv", str(environment), "create"], check=True)
+    subprocess.run(["grub-editenv", str(environment), "set", *settings], check=True)
+    machine.put(environment, to="EFI/BOOT")
+    machine.start()
+    assert slot(machine) == ("A", "0.1.0")
+    good(machine)
