@@ -157,7 +157,7 @@ def damaged_ledger(template: Path, data: Path, luck: random.Random, promised: se
             outcome = "changed nothing" if same else cut
     except SpoolError:
         outcome = "refused by the ledger"
-    except (LookupError, ValueError, TypeError):  # a column or a state that no program wrote: the room breaks, loudly
+    except (LookupError, ValueError, TypeError, AttributeError):  # what no program wrote: the room breaks, loudly
         outcome = "broke a room"
     there = held_objects(data) | {
         (one.label["sop_instance_uid"], hashlib.sha256(one.body).hexdigest())
