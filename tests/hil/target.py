@@ -38,13 +38,13 @@ class Target(Protocol):
 
 
 RETRIES = "retry_first_s = 0.1\nretry_ceiling_s = 0.5"
-OF_THE_RIG = {"broker": "no [broker]", "commitment": "`box.commitment` is not set", "folder": "no `box.folder`"}
+OF_THE_RIG = {"broker": "[broker]", "commitment": "`commitment` in [box]", "folder": "`folder` in [box]"}
 
 
 def why_not(rig: Rig, what: str) -> str:
     """Say what a rig lacks for this; empty when it lacks nothing."""
     has = {"broker": rig.broker, "commitment": rig.box.commitment, "folder": rig.box.folder}
-    return f"the rig has {OF_THE_RIG[what]}" if what in has and not has[what] else ""
+    return f"the rig has no {OF_THE_RIG[what]}" if what in has and not has[what] else ""
 
 
 class ProcessTarget:
