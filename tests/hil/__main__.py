@@ -18,12 +18,12 @@ from tests.hil.target import AddressTarget, ProcessTarget, Target
 from tests.hil.verdict import Failed, Outcome, Result
 
 
-def _target(told: str, rig: Rig | None, folder: Path) -> Target:
+def _target(told: str, rig: Rig | None, folder: Path, *, short: bool) -> Target:
     """Raises UsageError, and OSError when a process or machine cannot be made."""
     if told == "process":
-        return ProcessTarget(folder / "target")
+        return ProcessTarget(folder / "target", short=short)
     if told == "qemu":
-        return MachineTarget(folder / "target")
+        return MachineTarget(folder / "target", short=short)
     if rig is None:
         raise click.UsageError("a box at an address needs --rig FILE: it says what stands around it")
     try:
@@ -91,7 +91,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=False)
     click.echo(f"{len(chosen)} cases, seed {seed}, report in {folder}")
     try:
-        target = _target(told, rig, folder)
+        target = _target(told, rig, folder, short=short)
         speeds = {"speed_up": speed_up, "day_speed": day_speed}
         protocol = play(target, chosen, folder, seed=seed, short=short, told=_say, **speeds)
     except (Failed, OSError) as error:

@@ -176,7 +176,7 @@ def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, w
 
 
 def _group(name: str, results: Sequence[Result]) -> Html:
-    heads = ("case", "verdict", "took", "sent", "told safe", "archived", "answer, p50 / p95", "to archive, p50 / p95")
+    heads = ("case", "verdict", "took", "sent", "told safe", "archived", "answer p50 / p95", "delivery p50 / p95")
     columns = [h("th", text, class_="number" if place > 1 else None) for place, text in enumerate(heads)]
     rows = [_row(one) for one in results if one.group == name]
     return join(h("h3", name), h("table", h("thead", h("tr", *columns)), h("tbody", *rows), class_="cases"))
