@@ -184,7 +184,7 @@ def _group(name: str, results: Sequence[Result]) -> Html:
 
 def _row(one: Result) -> Html:
     word, kind = SIGN[one.outcome]
-    others = " · ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.figures.items() if key not in USUAL)
+    others = " · ".join(_figure(key, value) for key, value in one.figures.items() if key not in USUAL)
     lines = [h("small", one.title)]
     if others:
         lines.append(h("small", others))
@@ -202,6 +202,15 @@ def _row(one: Result) -> Html:
         _number(_pair(p50, p95)),
         _number(_pair(late50, late95)),
     )
+
+
+def _figure(name: str, value: float | str) -> str:
+    """`objects_per_s` and `drained_s` as a person reads them."""
+    if name.endswith("_per_s"):
+        return f"{name.removesuffix('_per_s').replace('_', ' ')} a second {value}"
+    if name.endswith("_s"):
+        return f"{name.removesuffix('_s').replace('_', ' ')} {value} s"
+    return f"{name.replace('_', ' ')} {value}"
 
 
 def _pair(first: object, second: object) -> str:
