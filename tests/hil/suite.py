@@ -74,6 +74,7 @@ def play(
     seed: int,
     short: bool,
     speed_up: float = 120.0,
+    day_speed: float = 0.0,
     told: Callable[[Result], None] = lambda _: None,
 ) -> Protocol:
     """Play cases one after the other and return what came of them. Raises OSError when a place of the rig is taken,
@@ -85,7 +86,7 @@ def play(
     world = World(target.rig, folder).start()
     try:
         target.start()
-        run = Run(target, world, seed, short, speed_up)
+        run = Run(target, world, seed, short, speed_up, day_speed)
         for case in chosen:
             result, stage = _play(run, case, folder)
             protocol.results.append(result)
@@ -125,7 +126,7 @@ def _play(run: Run, case: Case, folder: Path) -> tuple[Result, Stage]:
     result.seconds = line.now_s - result.began_s
     stage.settle()
     result.sums, result.figures = stage.sums(), stage.figures
-    result.profiles = tuple(dict.fromkeys(work.profile for work in stage.works))
+    result.profiles = tuple(dict.fromkeys(stage.profiles))
     if result.outcome is Outcome.FAILED:
         stage.keep(run.target.log()[logged:])
         result.kept = str(stage.folder)
