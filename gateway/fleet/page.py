@@ -66,7 +66,7 @@ def whole(view: View, title: str, *content: object) -> bytes:
         h("link", rel="stylesheet", href="/static/fleet.css"),
         h("script", src="/static/fleet.js", defer=True),
     )
-    return ("<!DOCTYPE html>" + h("html", head, body, lang="en")).encode()
+    return ("<!DOCTYPE html>" + h("html", head, body, lang="en")).encode("utf-8", "replace")
 
 
 def _who(view: View) -> Html:
