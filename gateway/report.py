@@ -15,7 +15,7 @@ from gateway.spool.ledger_reader import LedgerReader
 
 MAX_ROWS = 100_000
 MAX_STUDIES = 1000
-ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "quarantined")
+ALARMS = ("uid_conflict", "custody_loss", "custody_rot", "ledger_rot", "quarantined")
 """Counters that are nothing to be proud of."""
 
 

@@ -33,9 +33,11 @@ from gateway.health.observer import Observer, Sources
 from gateway.health.outbox import Outbox
 from gateway.health.replay import ReplayStore
 from gateway.health.reporter import Reporter
+from gateway.health.watched import Watched
 from gateway.identity.expiry import days_left
 from gateway.model.errors import SpoolError
 from gateway.model.health import Arrivals, Custodian, DestinationReport, Identity, Sums
+from gateway.model.topics import host_state
 from gateway.remote import deeds, machine, update_hook
 from gateway.report import report
 from gateway.retire.scrub import DAY_S, is_overdue
@@ -91,6 +93,7 @@ def custodian(gateway: Gateway) -> Custodian:
         tuple(sorted(stay for lane in lanes.values() for stay in lane.stays.latest())),
         page["disk"]["read_only"],
         is_overdue(spool.reader.scrub_state(), time.time(), gateway.settings.spool.scrub_days * DAY_S),
+        bool(alarms.get("ledger_rot")),
     )
 
 
@@ -218,6 +221,7 @@ class HealthRooms:
         self.observer = Observer(sources, settings.gateway.data_dir, interval_s)
         self.publisher: Publisher | None = None
         self.commands: Commands | None = None
+        self.watched = Watched()
         self.metrics = Metrics(settings.metrics, lambda: self.observer.latest) if settings.metrics else None
         self._again: Callable[[], None] = self.observer.look_now
         if mqtt:
@@ -253,7 +257,15 @@ class HealthRooms:
             roles.update(self.commands.capabilities)
         self.observer.changed.append(reporter.take)
         outbox.put(speaker.event("boot", time.time()))
-        topics, hear = (self.commands.topics, self.commands.hear) if self.commands else ([], _deaf)
+        monitor = host_state(mqtt.tenant)
+
+        def hear(incoming: Incoming) -> None:
+            if incoming.topic == monitor:
+                self.watched.hear(incoming)
+            elif self.commands:
+                self.commands.hear(incoming)
+
+        topics = [*(self.commands.topics if self.commands else []), monitor]
         self.publisher = Publisher(mqtt, speaker, outbox, reporter.greeting, topics, hear)
 
     def _show(self, hardware: HardwareSettings) -> None:
@@ -284,9 +296,11 @@ class HealthRooms:
     def line(self) -> dict[str, Any]:
         """Return how the line to the broker is."""
         publisher = self.publisher
+        connected = bool(publisher and publisher.connected)
         return {
             "configured": publisher is not None,
-            "connected": bool(publisher and publisher.connected),
+            "connected": connected,
+            "monitor": self.watched.state if connected else "unknown",
             "reason": publisher.reason if publisher else "",
         }
 
@@ -297,7 +311,3 @@ def _announcements(speaker: Speaker, identity: Identity) -> list[Message]:
 
 def _nothing(identity: Identity) -> list[Message]:
     return []
-
-
-def _deaf(incoming: Incoming) -> None:
-    """Nothing was subscribed to; what comes all the same is nothing to us."""

@@ -135,7 +135,10 @@ def lay_out(tree: Path, python: str, machine: str, scratch: Path) -> None:
     (house / "bin").mkdir()
     (house / "bin/python3").symlink_to(f"/usr/bin/python{python}")
     command = house / "bin/dicom-gateway"
-    command.write_text(f"#!/{HOUSE}/bin/python3 -I\nfrom gateway.cli import main\n\nmain()\n")
+    # Guarded: a worker process imports the script that it was started from.
+    command.write_text(
+        f'#!/{HOUSE}/bin/python3 -I\nfrom gateway.cli import main\n\nif __name__ == "__main__":\n    main()\n'
+    )
     command.chmod(0o755)
     hook = house / "update"  # what a signed command calls, where there is RAUC (gateway/remote.py)
     hook.write_text('#!/bin/sh\nexec /usr/bin/dicom-gateway update request "$@"\n')

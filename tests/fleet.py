@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tests.broker import Broker
 from tests.ports import free_port
@@ -55,7 +60,13 @@ def health(
         "reasons": list(reasons),
         "sums": {**dict.fromkeys(names, 0), "agree": True},
         "queue": {"objects": objects, "bytes": objects * 500_000, "oldest_age_s": oldest_s, "dead": 0},
-        "disk": {"used_pct": disk, "free_bytes": 10**10, "wear_pct": "unknown", "read_only": read_only},
+        "disk": {
+            "used_pct": disk,
+            "free_bytes": 10**10,
+            "wear_pct": "unknown",
+            "read_only": read_only,
+            "encrypted": True,
+        },
         "clock": {"source": "chrony", "synced": True, "offset_ms": offset_ms},
         "power": {"temp_c": 48.0, "throttled": False, "undervoltage": False, "on_battery": "unknown"},
         "certificates": [{"name": "mqtt", "days_left": days}],
@@ -79,6 +90,7 @@ def birth(version: str = "0.4.1", slot: str = "A") -> dict:
         "slot": slot,
         "boot_id": "unknown",
         "reset_reason": "power-on",
+        "sbom_digest": "0" * 64,
         "config_digest": "0" * 64,
         "destinations": ["pacs"],
         "modalities": ["ct1"],
@@ -124,7 +136,14 @@ def alarm(code: str = "disk_filling", severity: str = "warning", component: str 
 class Fleet:
     """The monitor in a folder of its own."""
 
-    def __init__(self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "") -> None:
+    def __init__(
+        self, folder: Path, broker: Broker, more: str = "", page: str = "", tables: str = "", secure: bool = False
+    ) -> None:
+        """`more`: keys before the first table; `page`: keys of [page]; `secure`: the page by HTTPS."""
+        self._secure, self._ca = secure, broker.folder / "ca.pem"
+        if secure:
+            cert = f'cert_file = "{broker.folder}/broker.pem", key_file = "{broker.folder}/broker.key"'
+            page += f"\ntls = {{ {cert}, require_client_cert = false }}"
         self.folder = folder
         folder.mkdir()
         self.port = free_port()
@@ -173,12 +192,13 @@ class Fleet:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._secure else 'http'}://127.0.0.1:{self.port}"
 
     def get(self, path: str, headers: dict | None = None, form: dict | None = None):
         """What the page answers; no redirection is followed."""
         data = urllib.parse.urlencode(form).encode() if form is not None else None
-        opener = urllib.request.build_opener(_Stay)
+        trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self._ca))
+        opener = urllib.request.build_opener(_Stay, trust)
         return opener.open(urllib.request.Request(self.url + path, data, headers or {}), timeout=15)
 
     def page(self, path: str = "/") -> str:
@@ -207,6 +227,8 @@ class _Stay(urllib.request.HTTPErrorProcessor):
     def http_response(self, request, response):
         return response
 
+    https_response = http_response
+
 
 class Speaker:
     """Publishes as central IT's own user, which may write everything: what boxes say, without boxes."""
@@ -214,15 +236,30 @@ class Speaker:
     def __init__(self, broker: Broker, tenant: str = "default") -> None:
         self._broker = broker
         self._tenant = tenant
+        self._client: mqtt.Client | None = None
 
-    def say(self, box: str, topic: str, body: dict | bytes | None, *options: str, retain: bool = True) -> None:
+    def _connected(self) -> mqtt.Client:
+        if self._client is None or not self._client.is_connected():
+            broker = self._broker
+            broker._issue("monitor")
+            client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+            pems = [str(broker.folder / name) for name in ("ca.pem", "monitor.pem", "monitor.key")]
+            client.tls_set(*pems)
+            client.connect("127.0.0.1", broker.port)
+            client.loop_start()
+            self._client = client
+        return self._client
+
+    def say(self, box: str, topic: str, body: dict | bytes | None, *, expiry_s: int | None = None) -> None:
+        """Retained, and at the broker on return."""
         payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        more = (*options, *(("-r",) if retain else ()), *(("-n",) if body is None else ()))
-        done = self._broker.publish(f"gw/v1/{self._tenant}/{box}/{topic}", payload, *more)
-        assert not done, done
+        properties = Properties(PacketTypes.PUBLISH)
+        if expiry_s is not None:
+            properties.MessageExpiryInterval = expiry_s
+        where = f"gw/v1/{self._tenant}/{box}/{topic}"
+        self._connected().publish(where, payload, 1, True, properties).wait_for_publish(10)
 
-
-def processor_s(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()

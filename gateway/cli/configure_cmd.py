@@ -15,12 +15,16 @@ from gateway.identity.device import CERTIFICATE, REQUEST, request, signed_by_its
 from gateway.model.errors import ConfigError, GatewayError
 from gateway.onsite import words
 from gateway.onsite.addresses import addresses
-from gateway.onsite.folder import CONFIG, NAME, RESULT, answer, holds_configuration, read, remove_secrets
+from gateway.onsite.folder import CONFIG, NAME, NETWORK, RESULT, answer, holds_configuration, read, remove_secrets
 from gateway.onsite.install import Taken, ensure_key, finish, installed, take
+from gateway.onsite.network import load_network, put_in_force
 from gateway.onsite.stick import DEVICES, mounted
 from gateway.spool.files import replace_file
 
 MOUNTS = Path("/run/dicom-gateway-config")
+NETWORKS, NETWORKD = Path("/state/network"), Path("/run/systemd/network")
+"""Where an image keeps addresses, and where systemd-networkd reads those that its start copies from there."""
+SYSTEMD = Path("/run/systemd/system")
 SERVICE = "dicom-gateway.service"
 
 
@@ -39,6 +43,7 @@ def configure(ctx: click.Context, folders: tuple[Path, ...], key_only: bool, aga
     ensure_key(home)
     changed = finish(home)
     failed = False
+    _network(home)
     if not key_only:
         with ExitStack() as stack:
             for source, folder in _folders(folders, stack):
@@ -48,10 +53,25 @@ def configure(ctx: click.Context, folders: tuple[Path, ...], key_only: bool, aga
                     break
             else:
                 click.echo("no configuration was brought")
-    if changed and Path("/run/systemd/system").is_dir():
+    if changed:
+        _network(home)
+    if changed and SYSTEMD.is_dir():
         subprocess.run(["systemctl", "--no-block", "restart", SERVICE], check=False, timeout=30)
     if failed:
         ctx.exit(ConfigError.exit_code)
+
+
+def _network(home: Path) -> None:
+    """Put the box's addresses in force, where this is an image; a bad file leaves them as they are."""
+    if not (NETWORKS.is_dir() and (home / NETWORK).exists()):
+        return
+    try:
+        settings = load_network(home / NETWORK)
+        put_in_force(settings, NETWORKS)
+        if NETWORKD.is_dir() and put_in_force(settings, NETWORKD) and SYSTEMD.is_dir():
+            subprocess.run(["networkctl", "reload"], check=False, timeout=30)
+    except (ConfigError, OSError) as error:
+        click.echo(f"the addresses stay as they are: {error}", err=True)
 
 
 def _folders(given: tuple[Path, ...], stack: ExitStack) -> Iterator[tuple[str, Path]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import click
@@ -12,7 +14,7 @@ import click
 from gateway.cli.init_cmd import ask_for
 from gateway.config.template import template
 from gateway.model.errors import ConfigError
-from gateway.onsite.folder import CONFIG, NAME, holds_configuration, read
+from gateway.onsite.folder import CONFIG, NAME, NETWORK, holds_configuration, read
 from gateway.onsite.install import take
 from gateway.onsite.words import for_the_scanner
 
@@ -29,15 +31,17 @@ from gateway.onsite.words import for_the_scanner
     multiple=True,
     help="Copy a certificate, key or password file into the folder.",
 )
-@click.pass_context
+@click.option("--address", multiple=True, help="Fixed address of a port: eth0=192.0.2.5/24; absent: by DHCP.")
+@click.option("--router", help="Router of the one port that leads out.")
 def provision(
-    ctx: click.Context,
     folder: Path,
     gateway_id: str | None,
     ae_title: str | None,
     port: int | None,
     archive: str | None,
     add: tuple[Path, ...],
+    address: tuple[str, ...],
+    router: str | None,
 ) -> None:
     """Make CONFIG in FOLDER (a stick labelled CONFIG, or the boot partition) and check it as the box will.
 
@@ -54,6 +58,9 @@ def provision(
             answers = ask_for(gateway_id, ae_title, port, archive, ask=sys.stdin.isatty())
             (folder / NAME).write_text(template(answers), newline="\r\n")  # for editors of other systems
             click.echo(f"wrote {folder / NAME}")
+        if address:
+            (folder / NETWORK).write_text(network_text(address, router), newline="\r\n")
+            click.echo(f"wrote {folder / NETWORK}")
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -68,3 +75,21 @@ def provision(
     if parcel.secrets:
         click.echo(f"The box will move from here and delete: {', '.join(sorted(parcel.secrets))}")
     click.echo(f"✔ {folder}: the box will take this")
+
+
+def network_text(addresses: tuple[str, ...], router: str | None) -> str:
+    """Return a network.toml of `port=address/size`; the router goes to the port in whose network it is."""
+    rows = ["# Addresses of the box. A port that is not named asks for one by DHCP.", ""]
+    for text in addresses:
+        name, _, own = text.partition("=")
+        rows += ["[[interface]]", f"name = {json.dumps(name)}", f"address = {json.dumps(own)}"]
+        try:
+            if router and ip_address(router) in ip_interface(own).network:
+                rows.append(f"gateway = {json.dumps(router)}")
+                router = None
+        except ValueError:
+            pass  # the check that follows says which line is wrong
+        rows.append("")
+    if router:
+        raise ValueError(f"no --address is in the network of the router {router}")
+    return "\n".join(rows)

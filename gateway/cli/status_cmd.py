@@ -25,8 +25,15 @@ FREE_SPACE = "free space on the disk of data_dir; receiving begins again by itse
 ASK_DOCTOR = "`dicom-gateway doctor` says what ails the disk"
 GOES_ON = "delivery goes on, nothing accepted is dropped"
 
+MONITOR = {
+    "online": "a fleet monitor watches",
+    "offline": "UNMONITORED: the fleet monitor is away",
+    "unknown": "no fleet monitor has said that it watches",
+}
+
 HELP = {
     "study_short": " studies, see `status studies --short`",
+    "ledger_rot": " checks found bits of the ledger changed: stop the service, move ledger.db* away, start it again",
     "custody_rot": " objects changed on the disk, see `queue list --quarantined`",
 }
 
@@ -180,8 +187,11 @@ def _print(answer: dict[str, Any]) -> None:
         if said := _pace(row, answer.get("bandwidth", {})):
             click.echo(f"{name}: {', '.join(said)}")
     if answer.get("mqtt") and answer["mqtt"]["configured"]:
+        line = answer["mqtt"]
         click.echo(
-            f"mqtt {'connected' if answer['mqtt']['connected'] else 'NOT CONNECTED: ' + answer['mqtt']['reason']}"
+            f"mqtt connected; {MONITOR[line['monitor']]}"
+            if line["connected"]
+            else f"mqtt NOT CONNECTED: {line['reason']}"
         )
     for row in answer["commitment"]:
         told = f"report not taken {row['attempts']} times: {row['reason']}" if row["attempts"] else "to be reported"

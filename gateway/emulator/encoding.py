@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 
-from pydicom.config import disable_value_validation
+from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -17,6 +18,32 @@ from gateway.emulator.profile import IMPLICIT, Data
 
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 GARBAGE = b"behind the end of the data set\0\0"
+
+
+class _Unjudged:
+    """While anybody is inside, pydicom warns of no value and refuses none. Its setting is the whole process's, so that
+    whoever leaves last puts it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = (config.WARN, config.RAISE)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                settings = config.settings
+                self._before = (settings.reading_validation_mode, settings.writing_validation_mode)
+                settings.reading_validation_mode = settings.writing_validation_mode = config.IGNORE
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                config.settings.reading_validation_mode, config.settings.writing_validation_mode = self._before
+
+
+UNJUDGED = _Unjudged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +63,7 @@ def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
         dataset.add_new(0x00400555, "LO", "this is no sequence")
     file = DicomBytesIO()
     file.is_implicit_VR, file.is_little_endian = implicit, little
-    with disable_value_validation():
+    with UNJUDGED:
         write_dataset(file, dataset)
     content = damaged(file.getvalue(), data.defects, implicit=implicit)
     return Encoded(content, sha256(content).hexdigest())
@@ -47,8 +74,10 @@ def _element(tag: int, vr: bytes, value: bytes, *, implicit: bool) -> bytes:
     return head + (struct.pack("<I", len(value)) if implicit else vr + struct.pack("<H", len(value))) + value
 
 
-def damaged(content: bytes, defects: Iterable[str], *, implicit: bool) -> bytes:
+def damaged(content: bytes, defects: Collection[str], *, implicit: bool) -> bytes:
     """Return a little-endian data set with these defects."""
+    if not defects:
+        return content  # which may have gigabytes
     front = {
         "stray-item": struct.pack("<HHI", 0xFFFE, 0xE000, 0),
         "meta-element": _element(0x00020010, b"UI", b"1.2.840.10008.1.2\0", implicit=implicit),

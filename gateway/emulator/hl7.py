@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.emulator.orders import Order
@@ -109,3 +110,13 @@ class MllpSender:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+def send_orders(place: tuple[str, int], orders: Sequence[Order], kind: str) -> int:
+    """Send a message for each order over one connection; return how many were not taken. Raises OSError."""
+    sender = MllpSender(place)
+    try:
+        answers = [sender.send(message(one, kind, number)) for number, one in enumerate(orders, 1)]
+    finally:
+        sender.close()
+    return sum(one.code not in ("AA", "CA") for one in answers)

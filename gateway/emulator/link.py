@@ -120,7 +120,7 @@ class Link:
             pdu.INSTANCE: pdu.even(sop_uid),
         }
         if cut:
-            blocks = pdu.message(context, {pdu.MESSAGE: pdu.us(1), **elements}, data, self._piece)
+            blocks = list(pdu.message(context, {pdu.MESSAGE: pdu.us(1), **elements}, data, self._piece))
             for block in blocks[: max(1, len(blocks) // 2)]:
                 self._send(block)
             self.break_off()

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from gateway.emulator import pixels as picture
+from gateway.emulator.encoding import UNJUDGED
 from gateway.emulator.orders import Order
 from gateway.emulator.profile import EXPLICIT, Profile, ProfileError, Series
 from gateway.emulator.study import uid
@@ -73,7 +73,7 @@ def study(profile: Profile, order: Order, seed: int, limits: Limits, *, again: i
         for number in range(1, count + 1):
             names = _names(profile, order, series, (index + 1 + 100 * again, number, count), limits)
             try:
-                with disable_value_validation():  # a scanner that breaks rules is not warned of it
+                with UNJUDGED:  # a scanner that breaks rules is not warned of it
                     dataset = _instance(profile, series, order, names, seed, limits)
             except (ValueError, KeyError) as error:
                 raise ProfileError(f"series {index + 1}: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.emulator.pacs import Received
 from gateway.emulator.sender import Sent
+from gateway.emulator.shelf import Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def prove(sent: Iterable[Sent], received: Iterable[Received]) -> list[StudyProof
     """Return one line per study, in the order of sending."""
     arrived: dict[str, set[str]] = {}
     for instance in received:
-        if instance.status == 0:
+        if instance.kept:
             arrived.setdefault(instance.sop_instance_uid, set()).add(instance.sha256)
     studies: dict[str, list[Sent]] = {}
     for one in sent:
@@ -52,7 +52,7 @@ def prove(sent: Iterable[Sent], received: Iterable[Received]) -> list[StudyProof
 
 def altered_or_lost(sent: Iterable[Sent], received: Iterable[Received]) -> list[str]:
     """Return the SOP Instance UIDs that were acknowledged and are not with the archive byte for byte."""
-    arrived = {(instance.sop_instance_uid, instance.sha256) for instance in received if instance.status == 0}
+    arrived = {(instance.sop_instance_uid, instance.sha256) for instance in received if instance.kept}
     return [
         one.sop_instance_uid for one in sent if one.acknowledged and (one.sop_instance_uid, one.sha256) not in arrived
     ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.emulator.profile import load
 from gateway.emulator.study import uid
 
 LETTERS = {
@@ -89,3 +91,18 @@ def unscheduled(seed: int, modality: str, description: str, *, emergency: bool, 
         scheduled=False,
         stat=emergency,
     )
+
+
+def scheduled_day(scanners: Sequence[str], patients: int, seed: int, day: str) -> list[Order]:
+    """Return the orders of a day for scanners given as PROFILE or PROFILE=AE, in the order of their times. Raises
+    ProfileError."""
+    orders = []
+    for place, text in enumerate(scanners):
+        kind, _, title = text.partition("=")
+        profile = load(kind)
+        modality, station = profile.series[0].modality, title or profile.network.ae_title
+        for number in range(patients):
+            count = seed * 10_000 + place * 1000 + number
+            described = profile.exam.description
+            orders.append(order(count, modality, described, letters=profile.data.names, station=station, day=day))
+    return sorted(orders, key=lambda one: (one.time, one.step_id))

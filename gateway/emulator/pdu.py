@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
@@ -82,6 +82,41 @@ def associate_rq(
     return pdu(ASSOCIATE_RQ, body + _item(0x50, user))
 
 
+def proposed(body: bytes) -> Iterator[tuple[Context | None, bytes]]:
+    """Yield each context that an A-ASSOCIATE-RQ proposes, and each role selection item of it as it came."""
+    for kind, value in _parts(body[68:]):
+        if kind == 0x20:
+            parts = list(_parts(value[4:]))
+            abstract = next((one for sub, one in parts if sub == 0x30), b"")
+            yield Context(value[0], abstract, tuple(one for sub, one in parts if sub == 0x40)), b""
+        elif kind == 0x50:
+            for sub, one in _parts(value):
+                if sub == 0x54:
+                    yield None, _item(0x54, one)
+
+
+def _parts(body: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at + 2 : at + 4], "big")
+        yield body[at], body[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def answered_context(number: int, syntax: bytes | None) -> bytes:
+    """Return what an A-ASSOCIATE-AC says of a context: the Transfer Syntax that was taken, or that none was."""
+    result = 0 if syntax is not None else 4
+    return _item(
+        0x21, bytes((number, 0, result, 0)) + _item(0x40, syntax if syntax is not None else b"1.2.840.10008.1.2")
+    )
+
+
+def associate_ac(fixed: bytes, contexts: bytes, max_pdu: int, roles: bytes) -> bytes:
+    """Return the body of an A-ASSOCIATE-AC; `fixed` are the first 68 bytes of the request."""
+    user = _item(0x51, struct.pack(">I", max_pdu)) + _item(0x52, b"2.25.77") + roles + _item(0x55, b"EMULATOR")
+    return fixed + _item(0x10, APPLICATION_CONTEXT) + contexts + _item(0x50, user)
+
+
 def roles(abstract: str, *, scu: bool, scp: bool) -> bytes:
     """Return a role selection item (PS3.7 D.3.3.4)."""
     uid = abstract.encode()
@@ -136,16 +171,18 @@ def read_command(content: bytes) -> dict[int, bytes]:
 
 def message(
     context: int, elements: dict[int, bytes], data: bytes | None, piece: int, *, one: bool = False
-) -> list[bytes]:
-    """Return the PDUs of one message; `piece` is the longest payload of a PDV, `one` joins the first two."""
+) -> Iterator[bytes]:
+    """Yield the PDUs of one message; `piece` is the longest payload of a PDV, `one` joins the first two PDVs."""
     elements = {DATA_SET: us(NO_DATA_SET if data is None else 0x0001), **elements}
-    items = [pdv(context, COMMAND | LAST, command(elements))]
+    first = pdv(context, COMMAND | LAST, command(elements))
+    if data is None or not one:
+        yield pdu(P_DATA, first)
+        first = b""
     if data is not None:
         for at in range(0, max(1, len(data)), piece):
-            items.append(pdv(context, LAST if at + piece >= len(data) else 0, data[at : at + piece]))
-    if one and len(items) > 1:
-        items[:2] = [items[0] + items[1]]
-    return [pdu(P_DATA, item) for item in items]
+            flags = LAST if at + piece >= len(data) else 0
+            yield pdu(P_DATA, first + pdv(context, flags, data[at : at + piece]))
+            first = b""
 
 
 def items(body: bytes) -> list[tuple[int, int, bytes]]:

@@ -24,7 +24,7 @@ def alarms_page(boxes: Sequence[Box], view: View) -> bytes:
     rows = [
         h(
             "tr",
-            h("th", box_link(box, len(view.lines) > 1), scope="row", data_label="Box"),
+            h("th", box_link(box, len(view.lines) > 1, alarm.alarm.code), scope="row", data_label="Box"),
             *alarm_cells(box, alarm, view),
             class_="seen" if alarm.acknowledged_by else None,
         )

@@ -134,6 +134,10 @@ class Exporter:
         yield _gauge("store_writable", "0 while history cannot be written", not self._store.reason)
         connected = {(line.tenant,): line.connected for line in self._lines}
         yield _gauges("connected", "1 while the broker is connected", ["tenant"], connected)
+        drops = {(line.tenant,): line.drops for line in self._lines}
+        yield _gauges(
+            "broker_drops", "1: the broker did not answer a subscription: its queue is too short", ["tenant"], drops
+        )
         stages = {(wave.name, stage.value): wave.count(stage) for wave in waves for stage in Stage}
         yield _gauges("wave_boxes", "Boxes of a wave, by stage", ["wave", "stage"], stages)
         failed = {(wave.name,): wave.failed_percent for wave in waves}

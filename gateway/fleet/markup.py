@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-VOID = {"input", "link", "meta", "br"}
+VOID = {"input", "link", "meta", "br", "img"}
 
 
 class Html(str):

@@ -82,6 +82,9 @@ def _banners(view: View) -> list[Html]:
         if not line.connected:
             said = f"✖ No connection to the broker for tenant {line.tenant} since {ago(line.since, view.wall)}: "
             found.append(h("p", said, line.reason, ". What is shown is what was known then.", role="alert"))
+        elif line.drops:
+            said = f"▲ The broker drops what it is to send us of tenant {line.tenant}; boxes may be missing. "
+            found.append(h("p", said, "Raise its queue (mosquitto: max_queued_messages).", role="alert"))
     if view.store_fault:
         found.append(h("p", "▲ History cannot be written: ", view.store_fault, role="alert"))
     return found
@@ -121,7 +124,7 @@ def small(words: object, title: str | None = None) -> Html:
     return h("small", words, title=title)
 
 
-def box_link(box: Box, several_tenants: bool) -> Html:
-    """Return a box's name as the way to its page."""
-    name = h("a", box.name, href=f"/box/{box.tenant}/{box.name}", id=f"box-{box.tenant}-{box.name}")
+def box_link(box: Box, several_tenants: bool, place: str = "box") -> Html:
+    """Return a box's name as the way to its page; `place` tells two links to it on one page apart."""
+    name = h("a", box.name, href=f"/box/{box.tenant}/{box.name}", id=f"{place}-{box.tenant}-{box.name}")
     return join(name, small(box.tenant)) if several_tenants else name

@@ -26,7 +26,8 @@ def plot(title: str, unit: str, points: Sequence[Point], limit: float | None = N
     bottom = low if floor is None else min(floor, low)
     top = max(high, limit or high) if limit is not None and high > 0.4 * limit else high
     if top <= bottom:
-        bottom, top = (bottom - 1.0, top + 1.0) if floor is None else (bottom, bottom + 1.0)
+        margin = max(1.0, abs(low) * 1e-6)
+        bottom, top = bottom if floor is not None else bottom - margin, bottom + margin
     begin, end = points[0][0], points[-1][0]
     span_s = max(end - begin, 1.0)
 

@@ -87,7 +87,12 @@ def _wave(wave: Progress, view: View) -> Html:
         h("h3", wave.name, " → ", wave.version),
         h("p", mark(*STATE_MARK[wave.state]), class_="state"),
         h("ul", *numbers, class_="stages"),
-        h("p", limit, " ", h("a", count(len(wave.boxes), "box", "boxes"), href=f"/?wave={wave.name}")),
+        h(
+            "p",
+            limit,
+            " ",
+            h("a", count(len(wave.boxes), "box", "boxes"), href=f"/?wave={wave.name}", id=f"wave-{wave.name}"),
+        ),
         join(h("ul", *named), h("p", f"and {hidden} more") if hidden > 0 else "") if named else "",
         class_="wave",
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from gateway.fleet.settings import PageSettings
 from gateway.identity.tls import server_context
@@ -158,7 +158,7 @@ class Server:
         head, _, body = text.partition(b"\r\n\r\n")
         first, *rest = head.decode("latin-1").split("\r\n")
         method, target, version = (*first.split(" "), "", "")[:3]
-        if not version.startswith("HTTP/1."):
+        if not version.startswith("HTTP/1.") or not target.startswith("/"):
             raise BadRequest(400)
         pairs = (field.partition(":") for field in rest)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
@@ -174,12 +174,12 @@ class Server:
             if not (block := _receive(line, deadline)):
                 return None
             body += block
-        parts = urlsplit(target)
+        path, _, query = target.partition("?")
         asked_for_others = "forwarded" in headers or "x-forwarded-for" in headers
         return Request(
             method,
-            unquote_to_bytes(parts.path).decode("utf-8", "replace"),
-            _fields(parts.query),
+            unquote_to_bytes(path).decode("utf-8", "replace"),
+            _fields(query),
             _fields(body[: int(length)].decode("latin-1")) if method == "POST" else {},
             headers,
             not asked_for_others and _is_loopback(line.getpeername()[0]),

@@ -79,7 +79,9 @@ class StoreSettings(Table):
     path: Path = Field(Path("/var/lib/dicom-gateway-fleet/fleet.db"), description="SQLite database; made when absent.")
     history_days: int = Field(7, ge=1, le=400, description="Samples, events and ended alarms are kept for so long.")
     sample_s: int = Field(300, ge=10, le=86400, description="Between two samples of one box's history.")
-    max_events: int = Field(200_000, ge=1000, le=10_000_000, description="Events kept, of all boxes together.")
+    max_events: int = Field(
+        200_000, ge=1000, le=10_000_000, description="Events kept, of all boxes together; as many ended alarms."
+    )
 
 
 class ThresholdSettings(Table):

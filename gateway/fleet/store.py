@@ -239,16 +239,21 @@ class Store:
     def prune(self, wall: float) -> None:
         """Give up what is too old at `wall`, `PRUNE_ROWS` of each kind at most."""
         before = wall - self._settings.history_days * DAY_S
-        for table, old in (("sample", "at < ?1"), ("event", "at < ?1"), ("alarm", "cleared_at < ?1")):
+        for table in ("sample", "event"):  # rows stand in the order of time: what is new is not looked through
             self._db.execute(
-                f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {old} ORDER BY rowid LIMIT ?2)",
+                f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE rowid < coalesce("
+                f"(SELECT rowid FROM {table} WHERE at >= ?1 ORDER BY rowid LIMIT 1), 9223372036854775807) LIMIT ?2)",
                 (before, PRUNE_ROWS),
             )
         self._db.execute(
-            "DELETE FROM event WHERE id IN "
-            "(SELECT id FROM event WHERE id <= (SELECT max(id) FROM event) - ?1 LIMIT ?2)",
-            (self._settings.max_events, PRUNE_ROWS),
+            "DELETE FROM alarm WHERE id IN (SELECT id FROM alarm WHERE cleared_at < ?1 LIMIT ?2)", (before, PRUNE_ROWS)
         )
+        for table, ended in (("event", ""), ("alarm", "AND cleared_at IS NOT NULL")):
+            self._db.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} "
+                f"WHERE id <= (SELECT max(id) FROM {table}) - ?1 {ended} LIMIT ?2)",
+                (self._settings.max_events, PRUNE_ROWS),
+            )
 
     def close(self) -> None:
         """Close the connection."""

@@ -22,8 +22,12 @@ CHANNELS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "result": ("res/{verb}/{id}", "res", "send", {"qos": 1, "retain": False, "messageExpiryInterval": 604800}),
     "command": ("cmd/{verb}/{id}", "cmd", "receive", {"qos": 1, "retain": False}),
     "desired": ("desired/{gateway}", "cmd", "receive", {"qos": 1, "retain": True}),
+    "monitor": ("host/state", "session", "receive", {"qos": 1, "retain": True}),
 }
 """Name -> topic below the box's prefix, schema, what the box does, MQTT binding of the operation."""
+
+OF_THE_TENANT = ("desired", "monitor")
+"""These are not below the box's own prefix."""
 
 PARAMETERS = {
     "tenant": "`mqtt.tenant` of the box.",
@@ -82,7 +86,7 @@ def document(version: str) -> dict[str, Any]:
     names = sorted({entry[1] for entry in CHANNELS.values()} | {"body", "desired"})
     channels, operations = {}, {}
     for name, (topic, payload, action, binding) in CHANNELS.items():
-        place = "gw/v1/{tenant}/" if name == "desired" else "gw/v1/{tenant}/{gateway}/"
+        place = "gw/v1/{tenant}/" if name in OF_THE_TENANT else "gw/v1/{tenant}/{gateway}/"
         address = place + topic
         channels[name] = {
             "address": address,

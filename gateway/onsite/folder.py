@@ -16,7 +16,7 @@ from typing import Any
 from gateway.model.errors import ConfigError
 from gateway.spool.files import fsync_directory
 
-CONFIG, NAME, RESULT = "CONFIG", "gateway.toml", "result.txt"
+CONFIG, NAME, NETWORK, RESULT = "CONFIG", "gateway.toml", "network.toml", "result.txt"
 MAX_BYTES = 1 << 20
 PUBLIC = ("ca_file", "cert_file", "keyring_file")
 """What every other `*_file` holds is a secret."""
@@ -56,12 +56,12 @@ def read(folder: Path) -> Parcel:
         if _named(folder, NAME + ".txt"):
             raise ConfigError(f"the file is called {NAME}.txt", hint=f"rename it to {NAME}, without .txt")
         raise ConfigError(f"there is no {NAME} in {folder.name}", hint="make one with `dicom-gateway provision FOLDER`")
-    try:
-        text = _content(path).decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{NAME} is not UTF-8 text", hint="save it as UTF-8") from error
+    text = _text(path)
     files: dict[str, bytes] = {}
-    named, secrets = set(), set()
+    named, secrets = {NETWORK}, set()
+    network = _named(folder, NETWORK)
+    if network is not None:
+        files[NETWORK] = _text(network).encode()
     for key, name in _files_named(text):
         if not _plain(name):
             raise ConfigError(
@@ -146,6 +146,13 @@ def _named(folder: Path, name: str) -> Path | None:
 def _own(path: Path) -> bool:
     """A file, and no link to one of the box."""
     return path.is_file() and not path.is_symlink()
+
+
+def _text(path: Path) -> str:
+    try:
+        return _content(path).decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path.name} is not UTF-8 text", hint="save it as UTF-8") from error
 
 
 def _content(path: Path) -> bytes:

@@ -24,7 +24,8 @@ from gateway.identity.device import CERTIFICATE, KEY, belongs, make_key, own_cer
 from gateway.identity.keyring import load_keyring
 from gateway.identity.tls import client_context, server_context
 from gateway.model.errors import ConfigError, GatewayError, IdentityError
-from gateway.onsite.folder import NAME, Parcel
+from gateway.onsite.folder import NAME, NETWORK, Parcel
+from gateway.onsite.network import load_network
 from gateway.spool.files import fsync_directory, write_file
 
 PART, INCOMING, RECORD = ".incoming.part", ".incoming", ".provisioned.json"
@@ -123,6 +124,8 @@ def examine(folder: Path) -> Settings:
     """Return the settings of a folder that can be used in every part; raises ConfigError with all problems."""
     try:
         settings = load(folder / NAME).settings
+        if (folder / NETWORK).exists():
+            load_network(folder / NETWORK)
     except ConfigError as error:
         raise ConfigError(error.detail.replace(f"{folder}/", ""), hint=error.hint) from error
     problems = []

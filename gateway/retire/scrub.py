@@ -106,6 +106,7 @@ class Scrub:
         if stop.is_set():
             self._save(state)
             return
+        self._check_ledger(stop, beat)
         self._save(ScrubState(state.began_at, time.time(), None))
         log.info("scrub_pass seconds=%d", time.time() - state.began_at)
 
@@ -128,6 +129,21 @@ class Scrub:
                 log.error("custody_rot object=%s reason=%s", held.instance.object_id, rot.detail)
         self._spool.store.uncache(path)  # what nobody will read soon must not push out what is on its way
         return True
+
+    def _check_ledger(self, stop: threading.Event, beat: Callable[[], None]) -> None:
+        """Read the ledger itself: what no instance's label knows of, as to whom it is owed, stands only there.
+
+        Raises SpoolError when it cannot be read at present, or when told to stop: then it is read again.
+        """
+
+        def go_on() -> bool:
+            beat()
+            return not stop.is_set()
+
+        found = self._spool.ledger_rot(go_on)
+        if found:
+            log.error("ledger_rot what=%r", "; ".join(found))
+            self._spool.committer.change(lambda ledger: ledger.count("ledger_rot"))
 
     def _save_now_and_then(self, state: ScrubState) -> None:
         if time.monotonic() - self._saved_at >= SAVE_S:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ _SENT = (
 """A recipe that gives an instance another UID does so for its study and series too: they are not known here then."""
 
 WAITING = (Delivery.QUEUED, Delivery.SENDING)
+STEPS = 100_000
+"""Of SQLite's machine, between two questions whether a check is to go on."""
 KEPT = "deliveries, 0 FROM delivery_sum WHERE deliveries != 0"
 
 
@@ -56,6 +58,21 @@ class LedgerReader:
         """Return what a question in SQL finds; for the rooms of the spool that only look."""
         with ledger_errors("reading"):
             return self._db.execute(sql, named or args).fetchall()
+
+    def rot(self, go_on: Callable[[], bool]) -> list[str]:
+        """Read every page, compare every index with its rows, and return what does not fit; takes a second for 100,000
+        rows. `go_on` is asked now and then; when it says no, SpoolError is raised, as when nothing can be read."""
+        self._db.set_progress_handler(lambda: not go_on(), STEPS)
+        with ledger_errors("checking"):
+            try:
+                found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(10)")]
+            except sqlite3.OperationalError:  # interrupted, or the disk does not let us at present
+                raise
+            except sqlite3.DatabaseError as error:  # too rotten to be looked at
+                return [str(error)]
+            finally:
+                self._db.set_progress_handler(None, 0)
+        return [] if found == ["ok"] else found
 
     def due(self, destination: str, priority: Priority, limit: int, now: float, patience_s: float) -> list[Claim]:
         """Return what `Ledger.claim` would, without taking it."""

@@ -151,9 +151,19 @@ class Spool:
             self.work.notify_all()
 
     def body(self, held: Held) -> Iterator[bytes]:
-        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot, or
-        SpoolError when it cannot be read at present."""
-        return self.store.body(self.path_of(held), held.instance.sha256)
+        """Yield the data set; the last block only after the whole matched (contract D3); raises CustodyRot, also when
+        the ledger is wrong about it, or SpoolError when it cannot be read at present."""
+        return self.store.body(self.path_of(held), held.instance)
+
+    def ledger_rot(self, go_on: Callable[[], bool]) -> list[str]:
+        """Read the whole ledger from the disk and return what is wrong with it, in SQLite's words; see `rot`."""
+        path = self.store.data_dir / LEDGER_NAME
+        self.store.uncache(path)
+        reader = LedgerReader(path)  # one of its own: who shares one waits until it is through
+        try:
+            return reader.rot(go_on)
+        finally:
+            reader.close()
 
     def path_of(self, held: Held) -> Path:
         """Return where an instance's file is."""

@@ -64,6 +64,14 @@ def _read_label(label: bytes) -> SOPInstance:
     return SOPInstance(**fields, header=header, origin=Origin(**origin))
 
 
+def _label_of(label: bytes | None) -> SOPInstance:
+    """Return what an object's label says; raises CustodyRot."""
+    try:
+        return _read_label(label or b"")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CustodyRot("the object has no readable label") from error
+
+
 _ROTTEN = {errno.ENOENT, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
 """What a disk says about a file. Anything else, as too many open files, says something about us: nothing is put into
 quarantine for it."""
@@ -228,18 +236,21 @@ class Store:
         """Return where an object's file is."""
         return self.objects / shelf / f"{object_id}.dcm"
 
-    def body(self, path: Path, sha256: str) -> Iterator[bytes]:
-        """Yield the data set of an object; the last block comes only after the whole matched `sha256`.
+    def body(self, path: Path, instance: SOPInstance) -> Iterator[bytes]:
+        """Yield the data set of an object; the first block only when its own label says of it what the ledger does, the
+        last only after the whole matched its hash.
 
-        Raises CustodyRot when the bytes are not those that were acknowledged, or the disk cannot give them (contract
-        D3); SpoolError when it is we who cannot read at present.
+        Raises CustodyRot when the bytes are not those that were acknowledged, the ledger is not as it was written, or
+        the disk cannot give them (contract D3); SpoolError when it is we who cannot read at present.
         """
         try:
             with open(path, "rb") as file:
-                offset = part10.read_meta(file).dataset_offset
+                meta = part10.read_meta(file)
         except (OSError, ValueError) as error:
             raise unreadable(error) from error
-        yield from self._proven(path, offset, sha256)
+        if _label_of(meta.private) != instance:
+            raise CustodyRot("ledger and object do not say the same of it: a bit changed in one of them")
+        yield from self._proven(path, meta.dataset_offset, instance.sha256)
 
     def beginning(self, path: Path) -> bytes:
         """Return the first bytes of an object's data set, unproven; none when the file cannot be read: that it is
@@ -278,12 +289,12 @@ class Store:
         try:
             with open(path, "rb") as file:
                 label = part10.read_meta(file).private
-            instance = _read_label(label or b"")
         except OSError as error:
             raise unreadable(error) from error
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise CustodyRot("the object has no readable label") from error
-        for _ in self.body(path, instance.sha256):
+        instance = _label_of(label)
+        for _ in self.body(path, instance):
             pass
         return instance
 

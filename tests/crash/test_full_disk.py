@@ -201,6 +201,7 @@ def rejection(port: int) -> tuple[int, ...]:
 ONE_BY_ONE = 'compression = "off"\nassociations = 1'
 """As DCMTK's archive serves associations."""
 LEFT = {"no byte": 0, "one block": 1, "half an object": 300_000}
+"""A file system gives space by the block: where one byte is free, so is the block that it is in."""
 
 
 @pytest.mark.parametrize("left", LEFT)
@@ -376,7 +377,9 @@ WRITES = "pwrite64,fdatasync,fsync,rename,unlink"
 
 def test_a_disk_that_becomes_read_only_and_writable_again(site):
     """Idle, and with an object on its way; nobody restarts anything. The kernel's answer is injected, since it refuses
-    to remount what is open for writing."""
+    to remount what is open for writing, and what makes a disk read-only all the same (`remount,abort`, an error of the
+    file system: the next test) lets nobody write again before it was unmounted. A device-mapper, or SysRq, is not in
+    every kernel that these tests run on."""
     here = site()
     here.box.start()
     assert disks.run("mount", "-o", "remount,ro", here.disk.folder).returncode != 0

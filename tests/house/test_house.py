@@ -38,6 +38,11 @@ def test_each_rule_can_fail(rule):
     assert rule(*RULES[rule])
 
 
+def test_the_fleet_monitor_knows_no_room_of_a_box():
+    assert rules.floor_faults("fleet/x.py", "from gateway.health import mqtt")
+    assert not rules.floor_faults("fleet/x.py", "from gateway.model import topics")
+
+
 def test_no_other_room_accepts_by_another_call():
     assert rules.owner_faults("send/x.py", "import socket\nsocket.create_server(('', 1))")
     assert rules.owner_faults("send/x.py", "s.listen(1)")

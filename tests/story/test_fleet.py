@@ -17,7 +17,7 @@ from tests.fleet import Fleet, Speaker, alarm, birth, health, reason, session, s
 def make_fleet(tmp_path, broker):
     started = []
 
-    def make(**more: str) -> Fleet:
+    def make(**more) -> Fleet:
         fleet = Fleet(tmp_path / f"fleet{len(started)}", broker, **more)
         started.append(fleet)
         return fleet.start()
@@ -29,7 +29,9 @@ def make_fleet(tmp_path, broker):
 
 @pytest.fixture
 def speaker(broker):
-    return Speaker(broker)
+    speaker = Speaker(broker)
+    yield speaker
+    speaker.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,9 @@ def house(tmp_path_factory):
     """A broker and a monitor for all tests that stop neither."""
     folder = tmp_path_factory.mktemp("house")
     broker = Broker(folder / "broker").start()
-    fleet = Fleet(folder / "fleet", broker).start()
-    yield fleet, Speaker(broker), broker
+    fleet, speaker = Fleet(folder / "fleet", broker).start(), Speaker(broker)
+    yield fleet, speaker, broker
+    speaker.close()
     fleet.stop()
     broker.stop()
 
@@ -84,14 +87,21 @@ def test_after_a_restart_of_the_broker_every_box_is_shown_right(make_box, make_f
 
 
 def test_boxes_can_know_whether_they_are_watched(make_fleet, broker, wait_until):
-    fleet = make_fleet()
-    heard = broker.record("gw/v1/default/host/state")
-    assert wait_until(lambda: heard.last("host/state"))
+    fleet = make_fleet(more='tenants = ["default", "north"]')
+    heard, north = broker.record("gw/v1/default/host/state"), broker.record("gw/v1/north/host/state")
+    for tenant in ("default", "north"):
+        speaker = Speaker(broker, tenant)
+        speaker.say("ct1", "session", session())
+        speaker.close()
+    assert wait_until(lambda: fleet.metric('boxes{presence="online",tenant="north"}') == 1)
+    assert fleet.page("/?tenant=north").count('href="/box/') == 1
+    assert wait_until(lambda: heard.last("host/state") and north.last("host/state"))
     assert heard.lines()[0]["retain"] == 1
     assert heard.last("host/state")["state"] == "online"
     fleet.kill()
     assert wait_until(lambda: heard.last("host/state")["state"] == "offline", 10)
     assert heard.last("host/state")["reason"] == "will"
+    assert wait_until(lambda: north.last("host/state")["reason"] == "will")  # one connection, and one will, for each
     fleet.start()
     assert wait_until(lambda: heard.last("host/state")["state"] == "online")
     fleet.stop()
@@ -111,13 +121,12 @@ def test_a_box_that_falls_silent_is_stale_though_it_never_said_goodbye(house, wa
 
 
 def test_what_lay_at_the_broker_is_as_old_as_the_broker_says(make_fleet, speaker, wait_until):
-    expiry = ("-D", "publish", "message-expiry-interval")
     speaker.say("fresh", "session", session())
-    speaker.say("fresh", "health", health(), *expiry, "180")
+    speaker.say("fresh", "health", health(), expiry_s=180)
     speaker.say("old", "session", session())
-    speaker.say("old", "health", health(interval_s=60), *expiry, "4")  # as if it lay there for 176 s
-    fleet = make_fleet()
-    assert wait_until(lambda: fleet.metric('box_stale{tenant="default",gateway="old"}') == 1, 15)
+    speaker.say("old", "health", health(), expiry_s=80)  # as if it lay there for 100 s of its 180
+    fleet = make_fleet(tables="[thresholds]\nstale_periods = 1.5")
+    assert wait_until(lambda: fleet.metric('box_stale{tenant="default",gateway="old"}') == 1)
     assert fleet.metric('box_online{tenant="default",gateway="fresh"}') == 1
 
 
@@ -125,7 +134,7 @@ def test_what_a_box_says_can_harm_nobody(house, wait_until):
     fleet, speaker, _ = house
     before = {name: fleet.metric(name) for name in ("invalid_messages_total", "refused_names_total")}
     speaker.say("evil", "session", session())
-    speaker.say("evil", "health", b'{"v": 1, "state": "<img src=x onerror=alert(1)>"}')
+    speaker.say("evil", "health", b'{"v": 1, "status": "<img src=x onerror=alert(1)>"}')
     speaker.say("evil", "birth", b"[" * 50_000)
     speaker.say("evil", "a/disk_filling", b"1" * 70_000)  # more than the broker may give us
     for name in ("UPPER", "with space", "x" * 64, "host", "<b>"):
@@ -136,21 +145,18 @@ def test_what_a_box_says_can_harm_nobody(house, wait_until):
     assert fleet.metric("boxes_invalid") == 1
     assert "is not understood" in fleet.row("evil")
     assert "<img" not in fleet.page() + fleet.page("/box/default/evil")
-    assert "breaks its schema at /" in fleet.page("/box/default/evil")
+    assert "breaks its schema at" in fleet.page("/box/default/evil")
     assert len(list(text_string_to_metric_families(fleet.metrics()))) > 20
     speaker.say("evil", "health", health())
     assert wait_until(lambda: fleet.metric('box_invalid_messages{tenant="default",gateway="evil"}') == 1)
 
 
-def test_central_it_takes_a_box_out_of_the_fleet(make_fleet, speaker, wait_until):
-    fleet = make_fleet()
-    speaker.say("ct1", "session", session())
-    assert wait_until(lambda: fleet.row("ct1"))
-    speaker.say("ct1", "session", None)
-    assert wait_until(lambda: not fleet.row("ct1"))
-    fleet.stop()
-    fleet.start()
-    assert not fleet.row("ct1")
+def test_central_it_takes_a_box_out_of_the_fleet(house, wait_until):
+    fleet, speaker, _ = house
+    speaker.say("old", "session", session())
+    assert wait_until(lambda: fleet.row("old"))
+    speaker.say("old", "session", None)
+    assert wait_until(lambda: not fleet.row("old"))
 
 
 def test_a_box_that_the_broker_forgot_is_not_forgotten(make_fleet, broker, speaker, wait_until):
@@ -226,7 +232,7 @@ def test_no_other_site_acknowledges(house, wait_until):
 
 def test_with_an_operator_token_nobody_signs_in_without_it(make_fleet, tmp_path):
     (tmp_path / "token").write_text("correct-horse-battery\n")
-    fleet = make_fleet(page=f'operator_token_file = "{tmp_path}/token"')
+    fleet = make_fleet(page=f'operator_token_file = "{tmp_path}/token"', secure=True)
     assert fleet.get("/sign-in", form={"name": "Ada"}).status == 403
     for _ in range(9):
         assert fleet.get("/sign-in", form={"name": "Ada", "token": "wrong"}).status == 403
@@ -235,7 +241,9 @@ def test_with_an_operator_token_nobody_signs_in_without_it(make_fleet, tmp_path)
     assert "wait a minute" in refused.read().decode()
     fleet.stop()
     fleet.start()
-    assert fleet.get("/sign-in", form={"name": "Ada", "token": "correct-horse-battery"}).status == 303
+    signed_in = fleet.get("/sign-in", form={"name": "Ada", "token": "correct-horse-battery"})
+    assert signed_in.status == 303
+    assert signed_in.headers["Set-Cookie"].endswith("; Secure")
 
 
 def test_the_page_asks_nobody_else_for_anything(house):

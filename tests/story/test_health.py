@@ -309,6 +309,31 @@ def test_doctor_looks_at_the_broker_whether_the_service_runs_or_not(make_box, br
     assert found["fix"]
 
 
+def test_a_box_notes_whether_it_is_watched(make_box, broker, wait_until):
+    box = make_box(more=broker.table()).start()
+    state = "gw/v1/default/host/state"
+
+    def says(word: str):
+        return wait_until(lambda: box.ask("status")["mqtt"]["monitor"] == word, 10)
+
+    def tell(word: str) -> None:
+        said = {"v": 1, "ts": "2026-01-01T00:00:00Z", "session": "0" * 32, "seq": 0, "state": word, "reason": "connect"}
+        broker.publish(state, json.dumps(said).encode(), "-r", user="fleet-monitor")
+
+    assert wait_until(lambda: box.ask("status")["mqtt"]["connected"])
+    assert "no fleet monitor" in cli(box, "status")
+    tell("online")
+    assert says("online")
+    broker.publish(state, b'{"state": "offline"}', "-r", user="fleet-monitor")
+    broker.publish(state, b"x" * 5000, "-r", user="fleet-monitor")
+    tell("offline")
+    assert says("offline")
+    assert "UNMONITORED" in cli(box, "status")
+    broker.kill()
+    assert says("unknown")
+    box.kill()
+
+
 def test_an_operator_pauses_a_destination_at_the_box(make_box, make_archive, dimse, ct_files, wait_until):
     archive = make_archive().start()
     box = make_box(dimse(archive.port)).start()

@@ -19,7 +19,7 @@ from gateway.emulator.profile import EXPLICIT, load
 from gateway.emulator.ris import Ris, scheduled
 from gateway.emulator.services import Peer
 from tests import wire
-from tests.conftest import digest, until
+from tests.conftest import Box, Storescp, digest, until
 from tests.orthanc import PLUGINS
 
 SMALL = Limits(images=2, frames=2, side=48)
@@ -64,10 +64,11 @@ def wlmscpfs(tmp_path, port):
     process.wait(10)
 
 
-@pytest.fixture
-def store(make_archive):
-    archive = make_archive().start()
-    return archive, Peer("127.0.0.1", archive.port, "ANY")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    archive = Storescp(tmp_path_factory.mktemp("store")).start()
+    yield archive, Peer("127.0.0.1", archive.port, "ANY")
+    archive.stop()
 
 
 def test_patients_of_dcmtks_worklist_are_examined_under_their_names(wlmscpfs, store):
@@ -194,8 +195,6 @@ def test_a_worklist_query_that_is_cancelled_keeps_our_ris_well(ris, store):
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory):
-    from tests.conftest import Box
-
     folder = tmp_path_factory.mktemp("exam")
     (folder / "inbox").mkdir()
     box = Box(folder, more='[commitment]\nanswer = "local"\n[[folder]]\npath = "inbox"\nsettle_s = 0.5')

@@ -123,6 +123,15 @@ def test_a_restart_goes_on_where_it_was_and_a_full_pass_is_written_down(spool):
     assert state.finished_at >= state.began_at > 0
 
 
+def test_a_pass_ends_with_reading_the_ledger_itself_and_what_is_wrong_there_is_an_alarm(spool, caplog):
+    spool.ledger_rot = lambda go_on: ["row 1 missing from index delivery_due"] if go_on() else []
+    due(spool)
+    run(spool)
+    assert spool.reader.sums().counters["ledger_rot"] == 1
+    assert "ledger_rot what='row 1 missing from index delivery_due'" in caplog.text
+    assert spool.reader.scrub_state().finished_at is not None
+
+
 def rot(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -1,0 +1,132 @@
+"""A clinic's day as data: `scenarios/*.toml`. Times are those of the day; `speed` says how much faster it passes."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.emulator.profile import ProfileError
+from gateway.emulator.rules import Rule
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(_Table):
+    """The box that everything goes through."""
+
+    host: str = "127.0.0.1"
+    port: int = 11112
+    ae_title: str = "EDGEGW"
+
+
+class Archive(_Table):
+    """The box's only destination, at `port`; with a line, at the line's port."""
+
+    port: int = 0
+    http_port: int | None = None
+    """Takes STOW-RS as well."""
+    ae_title: str = "PACS"
+    rules: list[Rule] = []
+    """Their times are seconds of the clock on the wall."""
+    refuse_syntaxes: list[str] = []
+    commit: Literal["same", "new", "later", "never"] = "same"
+    commit_port: int = 104
+    identical: bool = True
+    """What arrives has to be the bytes that were sent; false where the box compresses or changes what it delivers."""
+
+
+class LineSettings(_Table):
+    """Between box and archive."""
+
+    port: int = 0
+    round_trip_ms: float = 0.0
+    jitter_ms: float = 0.0
+    rate_mbit_s: float | None = None
+    cut_every_s: float | None = None
+
+
+class Outage(_Table):
+    of: Literal["archive", "line", "ris"]
+    from_min: float = Field(ge=0)
+    for_min: float = Field(gt=0)
+
+
+class RisSettings(_Table):
+    port: int = 0
+    ae_title: str = "RIS"
+
+
+class ScannerSettings(_Table):
+    """One scanner, or a number of the same kind."""
+
+    profile: str
+    ae_title: str | None = None
+    number: int = Field(1, ge=1)
+    """So many of them; their titles end in 1, 2 and so on."""
+    studies: int = Field(1, ge=1)
+    start_min: float = Field(0.0, ge=0)
+    images: int = 0
+    frames: int = 0
+    series: int = 0
+    side: int = 0
+    rounds: int = 20
+    """What is not acknowledged is sent again, so often."""
+    unscheduled: float = Field(0.0, ge=0, le=1)
+    emergency: float = Field(0.0, ge=0, le=1)
+    again: float = Field(0.0, ge=0, le=1)
+    retake: float = Field(0.0, ge=0, le=1)
+    delete: float = Field(0.0, ge=0, le=1)
+    discontinue: float = Field(0.0, ge=0, le=1)
+    worklist: bool = True
+    mpps: bool = True
+    commitment: bool = False
+    """Asks the box; the report comes where the profile says."""
+    quirks: dict[str, bool | dict[str, Any]] = {}
+
+
+class Scenario(_Table):
+    about: str
+    seed: int = 1
+    speed: float = Field(60.0, gt=0)
+    """The day passes so many times as fast."""
+    settle_s: float = Field(60.0, ge=0)
+    """How long the box may take after the last image, on the wall's clock."""
+    target: Target = Target()
+    archive: Archive = Archive()
+    line: LineSettings | None = None
+    ris: RisSettings | None = None
+    outage: list[Outage] = []
+    scanner: list[ScannerSettings] = Field(min_length=1)
+
+
+def names() -> list[str]:
+    """Return the scenarios that are shipped."""
+    folder = files("gateway.emulator") / "scenarios"
+    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir())
+
+
+def load(name: str, **changed: Any) -> Scenario:
+    """Return a shipped scenario, or that of a file whose name ends with .toml; `changed` replaces its settings.
+    Raises ProfileError."""
+    try:
+        if name.endswith(".toml"):
+            with open(name, "rb") as file:
+                table = tomllib.load(file)
+        elif name in names():
+            path = files("gateway.emulator") / "scenarios" / f"{name}.toml"
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        else:
+            raise ProfileError(f"no scenario {name!r}; there are {', '.join(names())}, or a file that ends with .toml")
+        return Scenario(**{**table, **changed})
+    except OSError as error:
+        raise ProfileError(f"scenario {name}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"scenario {name}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ProfileError(f"scenario {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
