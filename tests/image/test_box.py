@@ -67,6 +67,7 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     print(f"memory in use: {used:.0f} MiB")
     assert used <= MOST_MIB
 
+    assert machine.run("stat --format %u /data/gateway").strip() == "900", "the next version would not own its studies"
     assert machine.attempt("touch /usr/x")[0] != 0
     assert "noexec" in machine.run("findmnt --noheadings --output OPTIONS /var/lib/dicom-gateway")
     assert "A_TRY=0" in machine.run(
