@@ -54,6 +54,12 @@ class Encoded:
     sha256: str
 
 
+def declare(dataset: Dataset, data: Data) -> None:
+    """Name the Specific Character Set that a scanner writes in; none for the letters that need none."""
+    if data.character_set:
+        dataset.SpecificCharacterSet = data.character_set.split("\\")
+
+
 def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
     """Encode in a Transfer Syntax, or in another when the scanner is mistaken. Raises ValueError for what cannot be."""
     told = data.encode_as
