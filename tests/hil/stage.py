@@ -145,10 +145,12 @@ class Stage:
             raise Failed(wrong)
 
     def needs(self, what: str) -> None:
-        """Not applicable unless the target can do it."""
-        lacking = self.target.why_not(what) or (self.world.deaf() if what == "broker" else "")
+        """Not applicable unless the target can do it. Fail when the rig names a broker that does not answer us."""
+        lacking = self.target.why_not(what)
         if lacking:
             raise NotApplicable(lacking)
+        if what == "broker" and (deaf := self.world.deaf()):
+            raise Failed(deaf)
 
     def wait_for(self, what: str, condition: Callable[[], Any], within_s: float) -> float:
         """Wait until a condition holds; return how long it took, in seconds. Fail with `what` was awaited."""
