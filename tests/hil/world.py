@@ -18,7 +18,6 @@ from tests.hil.rig import Rig, split
 from tests.hil.timeline import Timeline
 from tests.hil.verdict import Object
 
-
 REFUSED_S = 1.0
 """A broker that does not answer says so within this time."""
 
