@@ -24,7 +24,7 @@ from tests.hil.verdict import Failed, NotApplicable, Object, Sums, judge
 from tests.hil.world import World
 
 SHORT = Limits(images=2, frames=3, side=64)
-FULL = Limits(images=12, frames=40)
+FULL = Limits(images=12, frames=16)
 """Per series, in its real size; what takes hours in a clinic shall not take hours here."""
 
 
