@@ -83,8 +83,9 @@ def play(
     form = "short" if short else "full"
     protocol = Protocol(target.kind, target.rig.name, f"{place.host}:{place.port}", seed, form, time.time())
     protocol.suite = version()
-    world = World(target.rig, folder).start()
+    world = World(target.rig, folder)
     try:
+        world.start()
         target.start()
         run = Run(target, world, seed, short, speed_up, day_speed)
         for case in chosen:
