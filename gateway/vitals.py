@@ -93,6 +93,7 @@ def custodian(gateway: Gateway) -> Custodian:
         tuple(sorted(stay for lane in lanes.values() for stay in lane.stays.latest())),
         page["disk"]["read_only"],
         is_overdue(spool.reader.scrub_state(), time.time(), gateway.settings.spool.scrub_days * DAY_S),
+        bool(alarms.get("ledger_rot")),
     )
 
 

@@ -47,6 +47,7 @@ def _custody(custodian: Custodian) -> Iterator[Key]:
         "sums_disagree": not sums.agree,
         "custody_loss": sums.lost > 0,
         "ledger_fault": custodian.ledger_fault,
+        "ledger_rot": custodian.ledger_rot,
         "room_late": not all(custodian.services.values()),
         "quarantined": sums.quarantined > 0,
         "unrouted": sums.unrouted > 0,

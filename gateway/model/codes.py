@@ -28,6 +28,11 @@ CODES: dict[str, Code] = {
         CRITICAL, "The ledger knows an object whose file is gone.", "Send the study again; check disk."
     ),
     "ledger_fault": Code(CRITICAL, "The ledger cannot be written; nothing is received.", "Check the disk: `doctor`."),
+    "ledger_rot": Code(
+        CRITICAL,
+        "Bits of the ledger changed on the disk.",
+        "Stop the service, move `ledger.db*` away, start it; replace the disk.",
+    ),
     "room_late": Code(CRITICAL, "A thread stands still; the watchdog will restart the service.", "Send the log."),
     "disk_full": Code(
         CRITICAL, "The reserve is reached: scanners are refused.", "Make destinations take; free space.", 0, 60

@@ -125,6 +125,8 @@ class Custodian:
     """The spool's disk cannot be written, whatever its mount flags say."""
     scrub_overdue: bool = False
     """Something was not read again for longer than promised."""
+    ledger_rot: bool = False
+    """What the ledger says does not fit together any more."""
 
 
 @dataclass(frozen=True, slots=True)

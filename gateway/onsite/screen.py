@@ -19,6 +19,8 @@ MOST_DESTINATIONS, MOST_LISTENERS, MOST_WORDS = 5, 3, 6
 GREEN, YELLOW, RED, BLUE, PLAIN, HEAD = "30;42", "30;43", "97;41", "97;44", "0", "7"
 """Codes of ECMA-48 (SGR), of those that the kernel's console knows."""
 LATE_S = 3600.0
+BAD = ("custody_loss", "custody_rot", "ledger_rot")
+"""Alarms about what is kept."""
 
 Row = tuple[str, str]
 """(colour, text)."""
@@ -55,7 +57,7 @@ def state(facts: Facts) -> Row:
         return RED, "THE DISK FAILS: nothing is received; what is here is kept and sent on"
     if status["disk"]["room"] == "full":
         return RED, "THE DISK IS FULL: nothing is received; what is here is kept and sent on"
-    if not status["sums_agree"] or any(name in status["alarms"] for name in ("custody_loss", "custody_rot")):
+    if not status["sums_agree"] or any(name in status["alarms"] for name in BAD):
         return RED, "SOMETHING IS WRONG WITH WHAT IS KEPT: call for help"
     ill = [name for name, row in sorted(status["destinations"].items()) if row.get("well") is False]
     if ill:
@@ -85,7 +87,9 @@ def page(facts: Facts) -> list[Row]:
 
 
 def _body(facts: Facts) -> Iterator[str]:
-    if facts.settings:
+    if not facts.configured:
+        yield "On a laptop, `dicom-gateway provision FOLDER` makes what goes on the stick."
+    elif facts.settings:
         yield from for_the_scanner(facts.settings, facts.addresses.values())[: 1 + MOST_LISTENERS]
     yield "Network: " + (", ".join(f"{name} {ip}" for name, ip in sorted(facts.addresses.items())) or "no address yet")
     yield ""

@@ -6,6 +6,7 @@ the disk as it was at some moment knows what was promised by then. Every second 
 never answers, and is held at the end. Exit code 75: the disk did not let it go on; it is to be started again.
 
 `LIFE_SABOTAGE=no-flush` leaves out the flush of the data, `no-names` that of folders: either must be noticed.
+`LIFE_SHORT_WRITE=N`: the kernel takes only half of what the Nth write of an object gives it, as it may.
 """
 
 from __future__ import annotations
@@ -119,7 +120,23 @@ def router(instance, _beginning) -> dict[str, Way]:
     return {DESTINATION: Way(), **({"never": Way()} if last % 2 else {})}
 
 
+def cut_short(nth: int) -> None:
+    """Let the Nth write take half; says `cut short` when it came to that."""
+    honest, count = os.pwrite, 0
+
+    def pwrite(fd: int, block: memoryview, at: int) -> int:
+        nonlocal count
+        count += 1
+        if count == nth:
+            say("cut short")
+            block = block[: (len(block) + 1) // 2]
+        return honest(fd, block, at)
+
+    os.pwrite = pwrite
+
+
 if __name__ == "__main__":
+    cut_short(int(os.environ.get("LIFE_SHORT_WRITE", "0")))
     sabotage = os.environ.get("LIFE_SABOTAGE")
     if sabotage == "no-flush":
         os.fdatasync = lambda fd: None

@@ -201,6 +201,7 @@ def rejection(port: int) -> tuple[int, ...]:
 ONE_BY_ONE = 'compression = "off"\nassociations = 1'
 """As DCMTK's archive serves associations."""
 LEFT = {"no byte": 0, "one block": 1, "half an object": 300_000}
+"""A file system gives space by the block: where one byte is free, so is the block that it is in."""
 
 
 @pytest.mark.parametrize("left", LEFT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import time
 
@@ -10,14 +11,14 @@ import pytest
 
 from tests import wire
 from tests.crash.archive import DimseArchive, Line
-from tests.crash.campaign import Scanner, kept_on_failure, prove
+from tests.crash.campaign import Scanner, done_already, kept_on_failure, prove, report
 
-POINTS = [
-    (step, syscall, nth)
+CALLS = [
+    (step, syscall)
     for step, syscalls in (("associate", "sendto recvfrom read fdatasync"), ("action", "sendto recvfrom fdatasync"))
     for syscall in syscalls.split()
-    for nth in (1, 2, 3)
 ]
+OBJECTS = 4
 COMMITMENT = 'confirm = "commitment"\nconfirm_after_s = 0.1\nreport_wait_s = 2\nconfirm_timeout_s = 1\n'
 
 
@@ -38,14 +39,15 @@ def not_yet(point: str):
     return behaviour
 
 
-@pytest.mark.parametrize(("step", "syscall", "nth"), POINTS)
-def test_killed_at_a_system_call_while_sending_and_while_asking(make_box, tmp_path, wait_until, step, syscall, nth):
-    """`associate`: it is killed while it sends. `action`: everything is sent, and it is killed while it asks."""
+def struck(make_box, wait_until, step: str, syscall: str, nth: int) -> bool:
+    """Kill it at the Nth call while it sends (`associate`), or when everything is sent and it asks (`action`); False
+    when it came to its end before."""
     archive, scanner = DimseArchive(), Scanner(nth, sizes=(100_000, 100_000))
     archive.behaviour = not_yet(step)
-    with kept_on_failure(tmp_path, f"kill-{step}", nth):
-        box = make_box(destination(archive)).start()
-        assert scanner.send(box.port, 4) == 4
+    box = make_box(destination(archive), name=f"{syscall}{nth}")
+    with kept_on_failure(box.folder, f"kill-{step}", nth):
+        box.start()
+        assert scanner.send(box.port, OBJECTS) == OBJECTS
         assert wait_until(lambda: archive.met >= 1, 20), box.log()
         trace = subprocess.Popen(
             ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
@@ -53,15 +55,39 @@ def test_killed_at_a_system_call_while_sending_and_while_asking(make_box, tmp_pa
         )  # fmt: skip
         time.sleep(0.2)
         archive.behaviour = lambda line, here: None
-        assert wait_until(lambda: box.process.poll() is not None, 20), "the fault was not reached"
+        assert wait_until(lambda: box.process.poll() is not None or archive.committed >= OBJECTS, 30), box.log()
+        killed = box.process.poll() is not None
+        if not killed:
+            box.kill()
         trace.wait(10)
         box.start()
         assert wait_until(box.delivered_all, 20), box.ask("status")
         prove(box, [scanner], {"pacs": archive})
-        assert archive.committed >= 4
+        assert archive.committed >= OBJECTS
         assert all(count <= 3 for count in archive.times.values()), archive.times
         box.kill()
     archive.close()
+    shutil.rmtree(box.folder)
+    return killed
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(("step", "syscall"), CALLS)
+def test_killed_at_a_system_call_while_sending_and_while_asking(make_box, wait_until, step, syscall, nth):
+    assert struck(make_box, wait_until, step, syscall, nth), "the fault was not reached"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("step", "syscall"), CALLS)
+def test_killed_at_every_call_of_the_line_until_the_run_passes(make_box, wait_until, step, syscall):
+    row = f"SIGKILL at every {syscall} while {'sending' if step == 'associate' else 'asking'}"
+    if done_already(row):
+        pytest.skip("this program has passed it already")
+    nth = 1
+    while struck(make_box, wait_until, step, syscall, nth):
+        nth += 1
+    report(row, kills=nth - 1)
 
 
 def test_a_write_that_is_cut_short_is_gone_on_with_or_refused(make_box, tmp_path, wait_until):

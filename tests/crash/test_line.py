@@ -100,16 +100,45 @@ socket.getaddrinfo = getaddrinfo
 
 
 @pytest.fixture
-def name_server(tmp_path) -> tuple[dict[str, str], Callable[[], None]]:
-    """(environment in which archive.test does not resolve, what makes it resolve)."""
+def name_server(tmp_path) -> tuple[dict[str, str], Callable[[], None], Callable[[], None]]:
+    """(environment in which archive.test does not resolve, what makes it resolve, what makes it not resolve)."""
     folder: Path = tmp_path / "resolver"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(RESOLVER)
-    return {"PYTHONPATH": str(folder)}, (folder / "name-server-is-there").touch
+    there = folder / "name-server-is-there"
+    return {"PYTHONPATH": str(folder)}, there.touch, lambda: there.unlink(missing_ok=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * 3600)
+def test_names_that_come_and_go_for_half_an_hour(make_box, tmp_path, wait_until, name_server):
+    row = "line: names that come and go"
+    if done_already(row):
+        pytest.skip("this program has passed it already")
+    env, comes_back, goes = name_server
+    pacs, cloud, seed, seconds = DimseArchive(), WebArchive(), seed_of(row), count_of("SECONDS", 1800)
+    scanner, luck, times = Scanner(seed), random.Random(seed), 0
+    with kept_on_failure(tmp_path, "dns-long", seed):
+        tables = destination(pacs, "archive.test", pacs.port) + destination(cloud, "archive.test", cloud.port)
+        box = make_box(tables).start(env=env)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            comes_back() if times % 2 else goes()
+            times += 1
+            count = luck.randint(1, 4)
+            assert scanner.send(box.port, count) == count, "the scanner was made to wait, or refused"
+            time.sleep(luck.uniform(1.0, 10.0))
+        comes_back()
+        assert wait_until(box.delivered_all, 60), box.ask("status")
+        prove(box, [scanner], {"pacs": pacs, "cloud": cloud})
+        box.kill()
+    pacs.close()
+    cloud.close()
+    report(row, minutes=round(seconds / 60), acknowledged=len(scanner.acknowledged), went_away=(times + 1) // 2)
 
 
 def test_names_that_do_not_resolve_are_tried_until_they_do(make_box, tmp_path, wait_until, name_server):
-    env, comes_back = name_server
+    env, comes_back, _ = name_server
     pacs, cloud, scanner = DimseArchive(), WebArchive(), Scanner(1)
     with kept_on_failure(tmp_path, "dns", 1):
         tables = destination(pacs, "archive.test", pacs.port) + destination(cloud, "archive.test", cloud.port)

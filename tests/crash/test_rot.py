@@ -128,7 +128,13 @@ def content(data: Path) -> dict[str, list[tuple]] | None:
 
 
 def noticed(spool: Spool) -> str:
-    """What the next look at ledger and objects says: sending, the sums of each minute, the ledger's weekly reading."""
+    """What the next look at ledger and objects says: sending, the sums of each minute, the scrub."""
+    for held in spool.reader.get(""):
+        if held.state in (Custody.IN_CUSTODY, Custody.RELEASED):
+            try:
+                list(spool.body(held))
+            except CustodyRot as rot:
+                spool.quarantine(held, rot.detail)
     if faults(spool.reader.sums(counted=True)):
         return "noticed by the sums"
     if spool.ledger_rot(lambda: True):
@@ -157,7 +163,7 @@ def damaged_ledger(template: Path, data: Path, luck: random.Random, promised: se
             outcome = "changed nothing" if same else cut
     except SpoolError:
         outcome = "refused by the ledger"
-    except (LookupError, ValueError, TypeError):  # a column or a state that no program wrote: the room breaks, loudly
+    except (LookupError, ValueError, TypeError, AttributeError):  # what no program wrote: the room breaks, loudly
         outcome = "broke a room"
     there = held_objects(data) | {
         (one.label["sop_instance_uid"], hashlib.sha256(one.body).hexdigest())

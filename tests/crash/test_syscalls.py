@@ -6,6 +6,7 @@ A kind is a system call and what it is done to: a part, an object, the ledger, i
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -119,13 +120,49 @@ ERRORS = {
 }
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("error", ERRORS)
 def test_failed_by_the_disk_once_at_each_kind_of_call(clean, tmp_path, error):
     with kept_on_failure(tmp_path, error, 0):
         for name, kind in EVERY:
             if name in ERRORS[error]:
-                for nth in clean[name, kind][: FIRST if kind in ("part", "journal") and error == "EIO" else 1]:
+                for nth in clean[name, kind][:FIRST]:
                     suffer(tmp_path, name, kind, nth, f"error={error}")
+
+
+def taken_by_half(folder: Path, nth: int) -> bool:
+    """Live with a kernel that takes half of the Nth write of an object; False when there is no Nth."""
+    data = folder / f"short-{nth}" / "data"
+    data.parent.mkdir()
+    run = subprocess.run(
+        replay.life(data, OBJECTS), capture_output=True, text=True, cwd=replay.ROOT, timeout=60,
+        env={**os.environ, "LIFE_SHORT_WRITE": str(nth)},
+    )  # fmt: skip
+    lines = run.stdout.splitlines()
+    assert run.returncode == 0, run.stderr[-1500:]
+    assert len([line for line in lines if line.startswith("acknowledged")]) == OBJECTS, "a short write is no error"
+    broken = after_recovery(data, lines)
+    assert not broken, f"{data.parent.name}: {broken}"
+    shutil.rmtree(data.parent)
+    return "cut short" in lines
+
+
+def test_a_write_that_the_kernel_takes_by_half_is_gone_on_with(tmp_path):
+    with kept_on_failure(tmp_path, "short", 0):
+        assert all(taken_by_half(tmp_path, nth) for nth in range(1, FIRST + 1))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_every_write_that_the_kernel_takes_by_half_is_gone_on_with(tmp_path):
+    row = "short write at every call"
+    if done_already(row):
+        pytest.skip("this program has passed it already")
+    nth = 1
+    with kept_on_failure(tmp_path, "short-long", 0):
+        while taken_by_half(tmp_path, nth):
+            nth += 1
+    report(row, faults=nth - 1)
 
 
 @pytest.mark.long

@@ -93,6 +93,7 @@ def test_what_is_known_to_be_wrong_is():
         "study_short",
     }
     assert check(Custodian(Sums(), ledger_fault=True, services={"receiver": False})) == {"ledger_fault", "room_late"}
+    assert check(Custodian(Sums(), ledger_rot=True)) == {"ledger_rot"}
     assert check(Custodian(Sums(), room="full")) == {"disk_full"}
     assert check(Custodian(Sums(), room="tight")) == {"disk_tight"}
     assert check(host=Host(Disk(50.0, 1, True, 90.0))) == {"disk_read_only", "disk_worn"}

@@ -66,6 +66,7 @@ def test_it_says_what_to_type_into_the_scanner_and_what_came_last():
         (replace(WELL, status=status(ledger_fault="EIO")), RED, "THE DISK FAILS"),
         (replace(WELL, status=status(disk={**status()["disk"], "room": "full"})), RED, "FULL"),
         (replace(WELL, status=status(alarms={"custody_rot": 1})), RED, "call for help"),
+        (replace(WELL, status=status(alarms={"ledger_rot": 1})), RED, "call for help"),
         (replace(WELL, status=status(sums_agree=False)), RED, "call for help"),
         (replace(WELL, status=status(alarms={"study_short": 1})), YELLOW, "study_short"),
         (replace(WELL, status=status(destinations={"pacs": {"well": False}})), YELLOW, "WAITING FOR pacs"),
