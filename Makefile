@@ -19,12 +19,12 @@ test-long: ARCH := arm64
 test-long: $(STAMP) peers image-tools
 	$(BIN)/pytest -m long
 
-# TARGET is process, qemu, or HOST:PORT of a box with RIG=rig.toml; CASE, SEED, SPEED_UP, OUT, SHORT=1 and RECORD=1 as in
+# TARGET is process, qemu, or HOST:PORT of a box with RIG=rig.toml; CASE, SEED, SPEED_UP, DAY_SPEED, OUT, SHORT=1 and RECORD=1 as in
 # tests/hil/README.md.
 hil: TARGET ?= process
 hil: $(STAMP) peers $(if $(filter qemu,$(TARGET)),image-tools)
 	$(BIN)/python -m tests.hil --target $(TARGET) $(RIG:%=--rig %) $(CASE:%=--case '%') $(SEED:%=--seed %) \
-	    $(SPEED_UP:%=--speed-up %) $(OUT:%=--out %) $(if $(SHORT),--short) $(if $(RECORD),--record)
+	    $(SPEED_UP:%=--speed-up %) $(DAY_SPEED:%=--day-speed %) $(OUT:%=--out %) $(if $(SHORT),--short) $(if $(RECORD),--record)
 
 # ARCH=arm64 for a Raspberry Pi, TARGET_PYTHON=3.13 for Debian 13; any machine builds for any other. See systemd/deb.py.
 deb: ARCH ?= amd64

@@ -19,6 +19,8 @@ ROOT = HERE.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dicom-gateway" / "image"
 """Outside of the clone, so that a fresh one finds it. Packages are as old as it: a release starts with an empty one."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+USER = 900
+"""systemd gives numbers to users of its own from 999 down, so this one stays free."""
 FORMAT = "1"
 """Changes when the way to make a base tree does."""
 
@@ -119,13 +121,14 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=out) as scratch:
         root = Path(scratch, "root")
         root.mkdir()
-        keep = ["--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--exclude=./dev/*"]
+        keep = ["--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*"]
         subprocess.run(["tar", "--extract", *keep, "--file", str(kept), "--directory", str(root)], check=True)
         yield root
 
 
 def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple[Path, ...]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
+    _user(root)
     subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
     for layer in (HERE / "root", board.folder / "root", *add):
         if layer.is_dir():
@@ -148,6 +151,17 @@ def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple
     _units(root)
     for name in ("vmlinuz.old", "initrd.img.old"):
         (root / name).unlink(missing_ok=True)
+
+
+def _user(root: Path) -> None:
+    """Give our user its number, before the package asks for any: `data` belongs to that number in every version."""
+    for name, line in (
+        ("passwd", f"dicom-gateway:x:{USER}:{USER}:DICOM edge gateway:/var/lib/dicom-gateway:/usr/sbin/nologin"),
+        ("group", f"dicom-gateway:x:{USER}:"),
+        ("shadow", "dicom-gateway:!*:1::::::"),
+    ):
+        with (root / "etc" / name).open("a") as file:
+            file.write(line + "\n")
 
 
 def _template(path: Path, board: Board, version: str) -> None:
@@ -182,7 +196,7 @@ NEVER = (
 )
 """No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
 ALWAYS = (
-    *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"),
+    *("systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service", "nftables.service"),
     *("var.mount", "etc-dicom\\x2dgateway.mount", "var-lib-dicom\\x2dgateway.mount"),
     *("dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
     *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),

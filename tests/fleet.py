@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import ssl
@@ -13,6 +12,11 @@ import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tests.broker import Broker
 from tests.ports import free_port
@@ -61,7 +65,7 @@ def health(
             "free_bytes": 10**10,
             "wear_pct": "unknown",
             "read_only": read_only,
-            "encrypted": "unknown",
+            "encrypted": True,
         },
         "clock": {"source": "chrony", "synced": True, "offset_ms": offset_ms},
         "power": {"temp_c": 48.0, "throttled": False, "undervoltage": False, "on_battery": "unknown"},
@@ -232,15 +236,30 @@ class Speaker:
     def __init__(self, broker: Broker, tenant: str = "default") -> None:
         self._broker = broker
         self._tenant = tenant
+        self._client: mqtt.Client | None = None
 
-    def say(self, box: str, topic: str, body: dict | bytes | None, *options: str, retain: bool = True) -> None:
+    def _connected(self) -> mqtt.Client:
+        if self._client is None or not self._client.is_connected():
+            broker = self._broker
+            broker._issue("monitor")
+            client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+            pems = [str(broker.folder / name) for name in ("ca.pem", "monitor.pem", "monitor.key")]
+            client.tls_set(*pems)
+            client.connect("127.0.0.1", broker.port)
+            client.loop_start()
+            self._client = client
+        return self._client
+
+    def say(self, box: str, topic: str, body: dict | bytes | None, *, expiry_s: int | None = None) -> None:
+        """Retained, and at the broker on return."""
         payload = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        more = (*options, *(("-r",) if retain else ()), *(("-n",) if body is None else ()))
-        done = self._broker.publish(f"gw/v1/{self._tenant}/{box}/{topic}", payload, *more)
-        assert not done, done
+        properties = Properties(PacketTypes.PUBLISH)
+        if expiry_s is not None:
+            properties.MessageExpiryInterval = expiry_s
+        where = f"gw/v1/{self._tenant}/{box}/{topic}"
+        self._connected().publish(where, payload, 1, True, properties).wait_for_publish(10)
 
-
-def processor_s(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()

@@ -199,6 +199,10 @@ class _Malformed(Exception):
     """The bytes cannot be followed."""
 
 
+_LITTLE_ENDIAN, _BIG_ENDIAN = ((struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")) for order in "<>")
+"""Group, element, VR and a short length of an element; a long length."""
+
+
 class _Scanner:
     """Walks elements; `_levels` holds, per open sequence of undefined length, whether its content is Implicit VR."""
 
@@ -206,8 +210,7 @@ class _Scanner:
         self._data = data
         self._wanted = wanted
         self._last_wanted = max(wanted)
-        order = ">" if big_endian else "<"
-        self._head, self._length = struct.Struct(f"{order}HH2sH"), struct.Struct(f"{order}I")
+        self._head, self._length = _BIG_ENDIAN if big_endian else _LITTLE_ENDIAN
         self._implicit = implicit
         self._levels: list[bool] = []
         self._at = 0

@@ -23,7 +23,7 @@ from gateway.emulator.ris import Ris
 from gateway.emulator.scenario import Outage, ScannerSettings, Scenario
 from gateway.emulator.sender import Sent
 from gateway.emulator.services import Peer
-from gateway.emulator.shelf import Shelf
+from gateway.emulator.shelf import Received, Shelf
 from gateway.emulator.stow import Stow
 from gateway.emulator.wan import Wan
 
@@ -63,19 +63,22 @@ class _Cast:
 
 
 class Clinic:
-    """Opens on construction's `open`, works through one day in `run`, and closes. Raises ProfileError and OSError."""
+    """Listens after `open`, works through one day in `run`, until `close`. Raises ProfileError and OSError."""
 
-    def __init__(self, scenario: Scenario, log: TextIO | None = None) -> None:
-        """`log` gets a JSON line for each object that a scanner was told is stored, and each that came."""
+    def __init__(self, scenario: Scenario, log: TextIO | None = None, around: tuple[Pacs, Wan] | None = None) -> None:
+        """`log` gets a JSON line for each object that a scanner was told is stored, and each that came. `around` are an
+        archive and a line that are there already: the scenario's own are left out, and these go on afterwards."""
         self._scenario, self._log = scenario, log
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self.stop = threading.Event()
         """Ends the day early."""
         self._cast = [one for settings in scenario.scanner for one in self._casted(settings)]
-        self._shelf = Shelf(log=log)
-        self._archive: Pacs | None = None
-        self._wan: Wan | None = None
+        self._archive: Pacs | None = around[0] if around else None
+        self._wan: Wan | None = around[1] if around else None
+        self._shelf = self._archive.shelf if self._archive is not None else Shelf(log=log)
+        self._before = len(self._shelf.received)
+        """What came earlier is not of this day."""
         self._ris: Ris | None = None
         self._samples: list[tuple[float, int, int]] = []
         self._acknowledged = 0
@@ -110,7 +113,18 @@ class Clinic:
     def open(self) -> Ports:
         """Start archive, line and RIS, and say where they are."""
         scenario = self._scenario
-        told = scenario.archive
+        web = self._open_archive() if self._archive is None else None
+        if scenario.ris is not None:
+            self._ris = Ris(self._orders(), port=scenario.ris.port, ae_title=scenario.ris.ae_title)
+            self._ris.start()
+            self._stack.callback(self._ris.stop)
+        assert self._archive is not None
+        line, ris = (one.port if one is not None else None for one in (self._wan, self._ris))
+        return Ports(self._archive.port, line, ris, web.url if web is not None else None)
+
+    def _open_archive(self) -> Stow | None:
+        """Start the archive, its web door, and the line before whichever the box is to use."""
+        scenario, told = self._scenario, self._scenario.archive
         commits = Commits(told.commit, port=told.commit_port)
         self._archive = Pacs(
             told.port, ae_title=told.ae_title, rules=told.rules, refuse_syntaxes=told.refuse_syntaxes, commits=commits,
@@ -126,12 +140,7 @@ class Clinic:
         if scenario.line is not None:
             behind = ("127.0.0.1", web.port if web is not None else self._archive.port)
             self._wan = self._stack.enter_context(Wan(self._line(), behind, port=scenario.line.port))
-        if scenario.ris is not None:
-            self._ris = Ris(self._orders(), port=scenario.ris.port, ae_title=scenario.ris.ae_title)
-            self._ris.start()
-            self._stack.callback(self._ris.stop)
-        line, ris = (one.port if one is not None else None for one in (self._wan, self._ris))
-        return Ports(self._archive.port, line, ris, web.url if web is not None else None)
+        return web
 
     def close(self) -> None:
         """Close every port."""
@@ -139,8 +148,11 @@ class Clinic:
         self._stack.close()
 
     def _line(self) -> Line:
-        assert self._scenario.line is not None
-        return Line(**self._scenario.line.model_dump(exclude={"port"}), seed=self._scenario.seed)
+        told = self._scenario.line
+        return Line() if told is None else Line(**told.model_dump(exclude={"port"}), seed=self._scenario.seed)
+
+    def _received(self) -> list[Received]:
+        return self._shelf.received[self._before :]
 
     def _orders(self) -> list[Order]:
         orders: list[Order] = []
@@ -160,7 +172,7 @@ class Clinic:
         last_s = None
         while last_s is None or time.monotonic() - last_s < self._scenario.settle_s:
             self.stop.wait(0.25)
-            arrived = len(self._shelf.received)
+            arrived = len(self._received())
             self._samples.append((round(time.monotonic() - began_s, 2), self._acknowledged, arrived))
             if len(self._samples) > SAMPLES:
                 del self._samples[1::2]
@@ -219,7 +231,7 @@ class Clinic:
             peer.start()
 
     def _arrived(self) -> tuple[set[tuple[str, str]], set[str]]:
-        kept = [one for one in list(self._shelf.received) if one.kept]
+        kept = [one for one in self._received() if one.kept]
         return {(one.sop_instance_uid, one.sha256) for one in kept}, {one.sop_instance_uid for one in kept}
 
     def _missing(self) -> list[tuple[str, str]]:
@@ -273,7 +285,7 @@ class Clinic:
     def _delivery_times(self) -> dict[str, dict[str, float]]:
         """From the acknowledgement to the arrival: median and worst, of emergencies and of the rest; seconds."""
         came: dict[str, float] = {}
-        for instance in self._shelf.received:
+        for instance in self._received():
             if instance.kept:
                 came.setdefault(instance.sop_instance_uid, instance.at_s)
         times: dict[str, list[float]] = {"stat": [], "routine": []}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -54,6 +54,12 @@ class Encoded:
     sha256: str
 
 
+def declare(dataset: Dataset, data: Data) -> None:
+    """Name the Specific Character Set that a scanner writes in; none for the letters that need none."""
+    if data.character_set:
+        dataset.SpecificCharacterSet = data.character_set.split("\\")
+
+
 def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
     """Encode in a Transfer Syntax, or in another when the scanner is mistaken. Raises ValueError for what cannot be."""
     told = data.encode_as
@@ -65,7 +71,12 @@ def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
     file.is_implicit_VR, file.is_little_endian = implicit, little
     with UNJUDGED:
         write_dataset(file, dataset)
-    content = damaged(file.getvalue(), data.defects, implicit=implicit)
+    content = file.getvalue()
+    if data.uid_form == "odd":
+        uid = str(dataset.SOPInstanceUID).encode()
+        even, odd = (_element(0x00080018, b"UI", value, implicit=implicit) for value in (uid + b"\0", uid))
+        content = content.replace(even, odd, 1)
+    content = damaged(content, data.defects, implicit=implicit)
     return Encoded(content, sha256(content).hexdigest())
 
 
@@ -74,8 +85,10 @@ def _element(tag: int, vr: bytes, value: bytes, *, implicit: bool) -> bytes:
     return head + (struct.pack("<I", len(value)) if implicit else vr + struct.pack("<H", len(value))) + value
 
 
-def damaged(content: bytes, defects: Iterable[str], *, implicit: bool) -> bytes:
+def damaged(content: bytes, defects: Collection[str], *, implicit: bool) -> bytes:
     """Return a little-endian data set with these defects."""
+    if not defects:
+        return content  # which may have gigabytes
     front = {
         "stray-item": struct.pack("<HHI", 0xFFFE, 0xE000, 0),
         "meta-element": _element(0x00020010, b"UI", b"1.2.840.10008.1.2\0", implicit=implicit),

@@ -171,16 +171,18 @@ def read_command(content: bytes) -> dict[int, bytes]:
 
 def message(
     context: int, elements: dict[int, bytes], data: bytes | None, piece: int, *, one: bool = False
-) -> list[bytes]:
-    """Return the PDUs of one message; `piece` is the longest payload of a PDV, `one` joins the first two."""
+) -> Iterator[bytes]:
+    """Yield the PDUs of one message; `piece` is the longest payload of a PDV, `one` joins the first two PDVs."""
     elements = {DATA_SET: us(NO_DATA_SET if data is None else 0x0001), **elements}
-    items = [pdv(context, COMMAND | LAST, command(elements))]
+    first = pdv(context, COMMAND | LAST, command(elements))
+    if data is None or not one:
+        yield pdu(P_DATA, first)
+        first = b""
     if data is not None:
         for at in range(0, max(1, len(data)), piece):
-            items.append(pdv(context, LAST if at + piece >= len(data) else 0, data[at : at + piece]))
-    if one and len(items) > 1:
-        items[:2] = [items[0] + items[1]]
-    return [pdu(P_DATA, item) for item in items]
+            flags = LAST if at + piece >= len(data) else 0
+            yield pdu(P_DATA, first + pdv(context, flags, data[at : at + piece]))
+            first = b""
 
 
 def items(body: bytes) -> list[tuple[int, int, bytes]]:

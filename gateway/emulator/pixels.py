@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,14 @@ PLACES = 32
 """So many places along a body are painted."""
 
 
-@lru_cache(maxsize=40)
+@lru_cache(maxsize=PLACES + 8)
 def _painted(pixels: Pixels, place: int, body: int) -> npt.NDArray[Any]:
-    """Stored values without noise, int32 or, in colour, uint8 by pixel."""
+    """Stored values without noise, or, in colour, uint8 by pixel."""
     image = np.clip(PHANTOMS[pixels.phantom](pixels.rows, pixels.columns, place / PLACES, body), 0, 1)
     if pixels.colour:
         return _coloured(image, pixels, place, body)
     low, high = pixels.range
-    return np.asarray(low + image * (high - low), np.int32)
+    return np.asarray(low + image * (high - low), np.uint16 if min(low, high) >= 0 else np.int32)
 
 
 @lru_cache(maxsize=4)
@@ -84,7 +85,7 @@ def frame(pixels: Pixels, place: float, seed: int, number: int) -> npt.NDArray[A
         return made
     if pixels.noise:
         shift = (int(luck.integers(pixels.rows)), int(luck.integers(pixels.columns)))
-        painted = painted + np.roll(_noise(pixels.rows, pixels.columns, pixels.noise), shift, (0, 1))
+        painted = painted.astype(np.int32) + np.roll(_noise(pixels.rows, pixels.columns, pixels.noise), shift, (0, 1))
     low, high = (
         (-(1 << pixels.stored - 1), (1 << pixels.stored - 1) - 1) if pixels.signed else (0, (1 << pixels.stored) - 1)
     )
@@ -94,12 +95,12 @@ def frame(pixels: Pixels, place: float, seed: int, number: int) -> npt.NDArray[A
 
 def native(pixels: Pixels, places: Iterator[float], seed: int, number: int) -> bytes:
     """Return Pixel Data of all frames, as an uncompressed Transfer Syntax has it."""
-    parts = []
+    content = BytesIO()  # one copy: an object may have gigabytes
     for index, place in enumerate(places):
         made = frame(pixels, place, seed, number * 10007 + index)
-        parts.append((made.transpose(2, 0, 1) if pixels.colour and pixels.planar else made).tobytes())
-    content = b"".join(parts)
-    return content + b"\0" * (len(content) % 2)
+        content.write((made.transpose(2, 0, 1) if pixels.colour and pixels.planar else made).tobytes())
+    content.write(b"\0" * (content.tell() % 2))
+    return content.getvalue()
 
 
 def jpeg(pixels: Pixels, places: Iterator[float], seed: int, number: int) -> list[bytes]:

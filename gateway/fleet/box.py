@@ -44,6 +44,8 @@ class Box:
     """Wall clock, of this presence."""
     since_exact: bool = False
     """False: it was so already when we first heard."""
+    said: bool = False
+    """Its session was heard since the monitor started."""
     goodbye: reports.Session | None = None
     """What said that it is offline; None while it is not."""
     session: str = ""

@@ -118,7 +118,8 @@ def _facts(box: Box, view: View) -> Html:
             ("Serial number", birth.serial),
             ("System", birth.os),
             ("Last reset", birth.reset_reason),
-            ("Configuration", birth.config_digest[:12]),
+            ("Configuration", birth.config_digest[:12] or None),
+            ("What is installed", birth.sbom_digest[:12] or None),
         ]
     if box.version_at:
         facts.append(("Runs this version since", stamp(box.version_at)))
@@ -132,6 +133,7 @@ def _facts(box: Box, view: View) -> Html:
             ("Refused by an archive", count(health.dead, "object")),
             ("Sums of custody", "agree" if health.agree else "DISAGREE"),
             ("Disk", percent(health.disk_pct) + (", READ-ONLY" if health.read_only else "") + wear),
+            ("Disk encrypted", _yes(health.encrypted)),
             ("Clock", f"{health.clock_source or ''} {synced}{off}" if synced else None),
             ("First certificate to end", f"{health.certificate}: {days:.0f} days left" if days is not None else None),
             ("Temperature", f"{health.temp_c:.0f} °C" if health.temp_c is not None else None),

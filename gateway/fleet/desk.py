@@ -22,7 +22,7 @@ from gateway.model.errors import GatewayError
 
 QUIET_S = 0.5
 """Retained messages come at once; after so long without one, that was all."""
-PATIENCE_S = 10.0
+PATIENCE_S, SETTLE_S = 10.0, 120.0
 BOX_NAME = re.compile(r"[a-z0-9-]{1,63}")
 
 Hear = Callable[[Heard], None]
@@ -78,7 +78,8 @@ class Desk:
         self._welcome, self._refused = not reason.is_failure, str(reason) if reason.is_failure else ""
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
-        self._subscribed[mid] = [str(reason) for reason in reasons if reason.is_failure]
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        self._subscribed[mid] = refused if reasons else ["its SUBACK says nothing"]
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._published[mid] = reason.value
@@ -104,10 +105,12 @@ class Desk:
         """Hear what comes on these topics from now on."""
         for start in range(0, len(wanted), 100):
             _, mid = self._client.subscribe([(topic, 1) for topic in wanted[start : start + 100]])
-            if not self.wait(lambda mid=mid: mid in self._subscribed, PATIENCE_S):  # type: ignore[misc]
-                raise Unreachable("the broker does not answer SUBSCRIBE")
+            self.heard_at = time.monotonic()
+            while not self.wait(lambda mid=mid: mid in self._subscribed, PATIENCE_S):  # type: ignore[misc]
+                if time.monotonic() - self.heard_at > PATIENCE_S:  # what is retained may come before the answer
+                    raise Unreachable("the broker does not answer SUBSCRIBE")
             if self._subscribed[mid or 0]:
-                raise Unreachable(f"the broker lets us not subscribe: {self._subscribed[mid or 0][0]}")
+                raise Unreachable(f"the broker refuses a subscription: {self._subscribed[mid or 0][0]}")
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
         """Publish, and return the broker's reason code (MQTT 5, 3.4.2.1): 0x80 and above are failures, 0x10 says that
@@ -123,10 +126,10 @@ class Desk:
             raise Unreachable("the broker does not acknowledge what we publish")
         return self._published.pop(mid)
 
-    def settle(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait until all that is retained has come."""
+    def settle(self) -> None:
+        """Wait until all that is retained has come, or for two minutes: a fleet may never be quiet."""
         self.heard_at = time.monotonic()
-        self.wait(lambda: time.monotonic() - self.heard_at > QUIET_S, patience_s)
+        self.wait(lambda: time.monotonic() - self.heard_at > QUIET_S, SETTLE_S)
 
 
 def known_boxes(broker: BrokerSettings, tenant: str) -> list[str]:

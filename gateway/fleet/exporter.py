@@ -6,6 +6,7 @@ boxes are limited by `max_boxes`.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -59,7 +60,7 @@ PER_BOX: dict[str, tuple[str, Value]] = {
 
 
 class Exporter:
-    """One caller at a time."""
+    """Threads may share it; one is served after the other."""
 
     def __init__(
         self, inventory: Inventory, lines: Sequence[Line], store: Store, progress: Callable[[], list[Progress]]
@@ -69,12 +70,14 @@ class Exporter:
         self._store = store
         self._progress = progress
         self._cache: dict[Key, tuple[int, tuple[str, ...]]] = {}
+        self._turn = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        return generate_latest(self._registry) + self._per_box()
+        with self._turn:
+            return generate_latest(self._registry) + self._per_box()
 
     def _per_box(self) -> bytes:
         with self._inventory.lock:
@@ -134,6 +137,10 @@ class Exporter:
         yield _gauge("store_writable", "0 while history cannot be written", not self._store.reason)
         connected = {(line.tenant,): line.connected for line in self._lines}
         yield _gauges("connected", "1 while the broker is connected", ["tenant"], connected)
+        drops = {(line.tenant,): line.drops for line in self._lines}
+        yield _gauges(
+            "broker_drops", "1: the broker did not answer a subscription: its queue is too short", ["tenant"], drops
+        )
         stages = {(wave.name, stage.value): wave.count(stage) for wave in waves for stage in Stage}
         yield _gauges("wave_boxes", "Boxes of a wave, by stage", ["wave", "stage"], stages)
         failed = {(wave.name,): wave.failed_percent for wave in waves}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 from gateway.fleet import reports
@@ -21,6 +22,8 @@ from gateway.model.topics import RESERVED, ROOT
 
 MAX_JOURNAL = 100_000
 MAX_VERSIONS = 8
+MAX_KEPT_BYTES = 16384
+"""Of a health message that is to be there after a restart; ours have about one kilobyte."""
 LIFE_PERIODS = 3
 """So long a health message is kept by the broker."""
 _TOPIC = re.compile(
@@ -152,6 +155,7 @@ class Inventory:
             self._note("gone", box.key)
             return
         said = reports.session_of(message.payload)
+        box.said = True
         if not said.online:
             box.goodbye = said
             if not message.retained:
@@ -171,7 +175,7 @@ class Inventory:
         if not message.payload:
             return
         box.health = reports.health_of(message.payload)
-        box.health_payload = message.payload
+        box.health_payload = message.payload if len(message.payload) <= MAX_KEPT_BYTES else b""
         if message.retained:
             self._age(box, message)
             return
@@ -276,6 +280,15 @@ class Inventory:
         """For so long we could hear nothing of a tenant: that is no silence of its boxes."""
         for box in self.of(tenant):
             box.heard += for_s
+
+    def incomplete(self, tenant: str, but: Set[Key], most: int) -> list[Key]:
+        """Return boxes that were heard and of which session or birth is missing, without those in `but`."""
+        found = (
+            box.key
+            for box in self.of(tenant)
+            if box.key not in but and ((box.birth is None and "birth" not in box.invalid) or not box.said)
+        )
+        return list(islice(found, most))
 
     def of(self, tenant: str) -> Iterator[Box]:
         """Yield the boxes of a tenant."""

@@ -11,13 +11,26 @@ from datetime import datetime
 from typing import Any
 
 from gateway.model.health import Severity, Status
-from gateway.model.payloads import faults, valid
+from gateway.model.payloads import faults, readable
 
 MAX_BYTES = 65536
 MAX_NAMES = 64
 """Destinations, modalities and alarms of one box."""
 HUGE = 1e18
 MIN_INTERVAL_S, MAX_INTERVAL_S = 1.0, 3600.0
+
+
+ESSENTIAL = {
+    "session": ("v", "session", "state", "reason"),
+    "health": ("v", "session", "status", "reasons", "interval_s"),
+    "birth": ("v", "gateway_version"),
+    "mod": ("v", "last_object"),
+    "dst": ("v", "breaker"),
+    "a": ("v", "code", "severity", "since", "components"),
+    "e": ("v", "event"),
+    "res": ("v", "status"),
+}
+"""What is needed of each payload. The rest may be missing: boxes of several versions report to one monitor."""
 
 
 class Unreadable(ValueError):
@@ -60,6 +73,7 @@ class Health:
     dead: float
     disk_pct: float | None
     read_only: bool | None
+    encrypted: bool | None
     wear_pct: float | None
     clock_source: str | None
     clock_synced: bool | None
@@ -86,6 +100,7 @@ class Birth:
     os: str | None
     reset_reason: str | None
     config_digest: str
+    sbom_digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +155,11 @@ def read(name: str, payload: bytes) -> dict[str, Any]:
         body = json.loads(payload, parse_constant=_never)
     except (ValueError, RecursionError):
         raise Unreadable("no JSON") from None
-    if not valid(name, body):
+    if not readable(name, body):
         raise Unreadable(f"breaks its schema at {(faults(name, body) or ['/'])[0][:80]}")
+    missing = [key for key in ESSENTIAL[name] if key not in body]
+    if missing:
+        raise Unreadable(f"lacks {missing[0]}")
     found: dict[str, Any] = body
     return found
 
@@ -155,47 +173,50 @@ def session_of(payload: bytes) -> Session:
 def health_of(payload: bytes) -> Health:
     """Read a health message; raises Unreadable."""
     body = read("health", payload)
-    queue, disk, clock, power = body["queue"], body["disk"], body["clock"], body["power"]
-    days, certificate = _first_to_end(body["certificates"])
+    queue, disk, clock, power = (body.get(name, {}) for name in ("queue", "disk", "clock", "power"))
+    days, certificate = _first_to_end(body.get("certificates", []))
     return Health(
         session=body["session"],
         status=Status(body["status"]),
-        complaints=tuple(_complaint(reason) for reason in body["reasons"]),
+        complaints=tuple(_complaint(reason) for reason in body["reasons"] if "code" in reason),
         interval_s=min(max(number(body["interval_s"]) or 0.0, MIN_INTERVAL_S), MAX_INTERVAL_S),
-        agree=body["sums"]["agree"],
-        objects=number(queue["objects"]) or 0.0,
-        bytes=number(queue["bytes"]) or 0.0,
-        oldest_age_s=number(queue["oldest_age_s"]) or 0.0,
-        dead=number(queue["dead"]) or 0.0,
-        disk_pct=number(disk["used_pct"]),
-        read_only=_known(disk["read_only"]),
-        wear_pct=number(disk["wear_pct"]),
-        clock_source=_known(clock["source"]),
-        clock_synced=_known(clock["synced"]),
-        clock_offset_ms=number(clock["offset_ms"]),
-        temp_c=number(power["temp_c"]),
-        throttled=_known(power["throttled"]),
-        undervoltage=_known(power["undervoltage"]),
-        on_battery=_known(power["on_battery"]),
+        agree=body.get("sums", {}).get("agree", True),
+        objects=_count(queue, "objects"),
+        bytes=_count(queue, "bytes"),
+        oldest_age_s=_count(queue, "oldest_age_s"),
+        dead=_count(queue, "dead"),
+        disk_pct=number(disk.get("used_pct")),
+        read_only=_known(disk.get("read_only")),
+        encrypted=_known(disk.get("encrypted")),
+        wear_pct=number(disk.get("wear_pct")),
+        clock_source=_known(clock.get("source")),
+        clock_synced=_known(clock.get("synced")),
+        clock_offset_ms=number(clock.get("offset_ms")),
+        temp_c=number(power.get("temp_c")),
+        throttled=_known(power.get("throttled")),
+        undervoltage=_known(power.get("undervoltage")),
+        on_battery=_known(power.get("on_battery")),
         certificate=certificate,
         certificate_days=days,
-        memory_pct=number(body["memory_available_pct"]),
-        uptime_s=number(body["uptime_s"]),
+        memory_pct=number(body.get("memory_available_pct")),
+        uptime_s=number(body.get("uptime_s")),
     )
 
 
 def birth_of(payload: bytes) -> Birth:
     """Read a birth message; raises Unreadable."""
     body = read("birth", payload)
-    facts = {name: _known(body[name]) for name in ("slot", "model", "serial", "os", "reset_reason")}
-    return Birth(version=sys.intern(body["gateway_version"]), config_digest=body["config_digest"], **facts)
+    facts = {name: _known(body.get(name)) for name in ("slot", "model", "serial", "os", "reset_reason")}
+    digests = {name: body.get(name, "") for name in ("config_digest", "sbom_digest")}
+    return Birth(version=sys.intern(body["gateway_version"]), **digests, **facts)
 
 
 def modality_of(payload: bytes) -> Modality:
     """Read what a box says of a scanner; raises Unreadable."""
     body = read("mod", payload)
+    silent = body.get("silent", False)
     return Modality(
-        moment(body["last_object"]), number(body["studies_today"]) or 0.0, number(body["usual_by_now"]), body["silent"]
+        moment(body["last_object"]), _count(body, "studies_today"), number(body.get("usual_by_now")), silent
     )
 
 
@@ -204,11 +225,11 @@ def destination_of(payload: bytes) -> Destination:
     body = read("dst", payload)
     return Destination(
         breaker=sys.intern(body["breaker"]),
-        queued=number(body["queued"]) or 0.0,
-        held=number(body["held"]) or 0.0,
-        oldest_age_s=number(body["oldest_age_s"]) or 0.0,
-        last_success=moment(body["last_success"]),
-        last_error=sys.intern(body["last_error"]),
+        queued=_count(body, "queued"),
+        held=_count(body, "held"),
+        oldest_age_s=_count(body, "oldest_age_s"),
+        last_success=moment(body.get("last_success", "")),
+        last_error=sys.intern(body.get("last_error", "none")),
     )
 
 
@@ -252,13 +273,21 @@ def _known(value: Any) -> Any:
     return None if value == "unknown" else sys.intern(value) if isinstance(value, str) else value
 
 
+def _count(body: dict[str, Any], name: str) -> float:
+    return number(body.get(name)) or 0.0
+
+
 def _complaint(reason: dict[str, Any]) -> Complaint:
-    component, since = sys.intern(reason["component"]), moment(reason["since"])
-    return Complaint(sys.intern(reason["code"]), Severity(reason["severity"]), component, since)
+    severity, since = Severity(reason.get("severity", "warning")), moment(reason.get("since", ""))
+    return Complaint(sys.intern(reason["code"]), severity, sys.intern(reason.get("component", "box")), since)
 
 
 def _first_to_end(certificates: list[dict[str, Any]]) -> tuple[float | None, str]:
-    known = [(days, entry["name"]) for entry in certificates if (days := number(entry["days_left"])) is not None]
+    known = [
+        (days, entry["name"])
+        for entry in certificates
+        if "name" in entry and (days := number(entry.get("days_left"))) is not None
+    ]
     return min(known, default=(None, ""))
 
 

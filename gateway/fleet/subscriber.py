@@ -22,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from gateway.fleet.box import Key
 from gateway.fleet.inventory import Heard, Inventory
 from gateway.fleet.settings import BrokerSettings, read_secret
 from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost
@@ -40,7 +41,10 @@ RETRY_FIRST_S, RETRY_CEILING_S = 0.5, 10.0
 STEADY_S = 30.0
 WAIT_S = 0.25
 FAREWELL_S = 2.0
-UNSUBSCRIBED = "the broker does not answer SUBSCRIBE; does it drop what it is to send (mosquitto: max_queued_messages)?"
+SILENCE_S = 5.0
+"""A broker that says nothing at all for so long will not answer SUBSCRIBE any more."""
+ASK_EVERY_S, ASK_BOXES = 1.0, 20
+"""What is missing of a box is asked for, so many boxes at a time."""
 SUBSCRIPTIONS = {
     "session": 1,
     "birth": 1,
@@ -52,6 +56,8 @@ SUBSCRIPTIONS = {
     "health": 0,
 }
 """Topic below a box -> QoS, in the order in which the retained ones are to come."""
+RETAINED = ("session", "birth", "a", "mod", "dst")
+"""Of these, what comes again only when something changes."""
 
 
 class Line:
@@ -64,6 +70,9 @@ class Line:
         self.since = time.time()
         """Wall clock, of being connected or not."""
         self.sessions = 0
+        self.drops = False
+        """The broker did not answer a subscription: it drops what it is to send us."""
+        self._asked: set[Key] = set()
         self._settings = settings
         self._inventory = inventory
         self._lost_at: float | None = None
@@ -109,9 +118,13 @@ class Line:
             self._become(True)
             log.info("broker_connected tenant=%s host=%s", self.tenant, self._settings.host)
             self._say(client, session, 0, "online", "connect")
+            asked_at = time.monotonic()
             while not stop.is_set():
                 beat()
                 self._turn(client, WAIT_S)
+                if time.monotonic() - asked_at > ASK_EVERY_S:
+                    asked_at = time.monotonic()
+                    self._ask_for_missing(client)
             self._say(client, session, 1, "offline", "shutdown")
             deadline = time.monotonic() + FAREWELL_S
             while (client.want_write() or self._unanswered) and time.monotonic() < deadline:
@@ -155,33 +168,53 @@ class Line:
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         settings = self._settings
         client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=False, properties=properties)
-        self._until(client, lambda: self._welcome, "the broker does not answer CONNECT", stop, beat)
+        if not self._until(client, lambda: self._welcome, CONNECT_S, stop, beat):
+            raise LineLost("the broker does not answer CONNECT")
 
     def _subscribe(self, client: BoundedClient, stop: threading.Event, beat: Callable[[], None]) -> None:
-        """Ask for one kind after the other, so that the broker need not queue all that is retained at once."""
+        """Ask for one kind after the other, so that the broker need not queue all that is retained at once.
+
+        One that drops what exceeds its queue drops its own answer as well; then we have a part, and ask for the rest.
+        """
+        self.drops, self._asked = False, set()
         for part, qos in SUBSCRIPTIONS.items():
             topic = box(self.tenant, "+") + "/" + part
             _, mid = client.subscribe([(topic, SubscribeOptions(qos=qos))])
             if mid is None:
                 raise LineLost("the line broke")
             self._unanswered.add(mid)
-            self._until(client, lambda: not self._unanswered, UNSUBSCRIBED, stop, beat)
+            if not self._until(client, lambda: not self._unanswered, SILENCE_S, stop, beat) and not stop.is_set():
+                log.warning("broker_drops tenant=%s part=%s hint='mosquitto: max_queued_messages'", self.tenant, part)
+                self.drops = True
+                self._unanswered.clear()
 
     def _until(
         self,
         client: BoundedClient,
         done: Callable[[], bool],
-        complaint: str,
+        silence_s: float,
         stop: threading.Event,
         beat: Callable[[], None],
-    ) -> None:
-        deadline = time.monotonic() + CONNECT_S
+    ) -> bool:
+        """Drive the line until it is done; False when the broker says nothing for so long, or we are told to stop."""
+        deadline = time.monotonic() + silence_s
         while not done():
             if stop.is_set() or time.monotonic() > deadline:
-                raise LineLost("told to stop" if stop.is_set() else complaint)
+                return False
             beat()
             if self._turn(client, WAIT_S):
-                deadline = time.monotonic() + CONNECT_S  # it talks: what is retained comes before the answer
+                deadline = time.monotonic() + silence_s  # it talks: what is retained comes before the answer
+        return True
+
+    def _ask_for_missing(self, client: BoundedClient) -> None:
+        """Ask once for what lies at the broker of boxes that speak and never said who they are."""
+        with self._inventory.lock:
+            keys = self._inventory.incomplete(self.tenant, self._asked, ASK_BOXES)
+        for tenant, name in keys:
+            self._asked.add((tenant, name))
+            topics = [f"{box(tenant, name)}/{part}" for part in SUBSCRIPTIONS if part.split("/")[0] in RETAINED]
+            client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+            client.unsubscribe(topics)  # the general subscription stands
 
     def _turn(self, client: BoundedClient, wait_s: float) -> bool:
         try:

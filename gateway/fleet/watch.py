@@ -77,7 +77,8 @@ class Watch:
         while not stop.is_set():
             try:
                 with Desk(self._settings.broker, self._hear) as desk:
-                    desk.subscribe(*(topics.box(t, "+") + "/" + part for t in self._tenants for part in SUBSCRIPTIONS))
+                    for part in SUBSCRIPTIONS:  # one kind after the other: the broker need not queue all at once
+                        desk.subscribe(*(f"{topics.box(tenant, '+')}/{part}" for tenant in self._tenants))
                     desk.settle()
                     attempt, connected_before, self.trouble = 0, True, ""
                     self._listen(desk, stop, show, once)

@@ -87,7 +87,9 @@ def page(facts: Facts) -> list[Row]:
 
 
 def _body(facts: Facts) -> Iterator[str]:
-    if facts.settings:
+    if not facts.configured:
+        yield "On a laptop, `dicom-gateway provision FOLDER` makes what goes on the stick."
+    elif facts.settings:
         yield from for_the_scanner(facts.settings, facts.addresses.values())[: 1 + MOST_LISTENERS]
     yield "Network: " + (", ".join(f"{name} {ip}" for name, ip in sorted(facts.addresses.items())) or "no address yet")
     yield ""

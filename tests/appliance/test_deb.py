@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
 
 from gateway.config.load import problems
+from tests.appliance.debian import ROOT, said
 from tests.conftest import until
 from tests.ports import free_port
 from tests.story.test_scanner_to_archive import send
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="this is no Debian: dpkg-deb is not installed")
 
 
@@ -29,10 +27,6 @@ def deb():
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def said(*words: object, **more) -> str:
-    return subprocess.run([*map(str, words)], check=True, capture_output=True, text=True, **more).stdout
 
 
 @pytest.fixture
@@ -101,40 +95,6 @@ def test_every_library_that_it_needs_is_locked_for_each_target(deb):
 def test_its_scripts_are_posix_shell(deb):
     for path in sorted((ROOT / "systemd/debian").glob("p*")):
         assert subprocess.run(["dash", "-n", path]).returncode == 0, path.name
-
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dicom-gateway"
-
-
-def mirror() -> tuple[str, str]:
-    """Where this machine's own apt gets Debian from, and which release."""
-    for line in said("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(ORIGIN)").splitlines():
-        uri, codename, origin = [*line.split(), "", "", ""][:3]
-        if origin == "Debian" and "-" not in codename:
-            return uri, codename
-    pytest.skip("apt on this machine knows no Debian mirror")
-
-
-@pytest.fixture
-def fresh(tmp_path):
-    """A Debian with nothing of ours, as a folder to chroot into."""
-    if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
-        pytest.skip("needs root and mmdebstrap")
-    uri, release = mirror()
-    kept = CACHE / f"plain-{release}.tar"
-    if not kept.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.tar")
-        include = "--include=systemd,init-system-helpers,python3"
-        source = f"deb {uri} {release} main"
-        said("mmdebstrap", "--quiet", "--variant=minbase", include, release, part, source)
-        part.rename(kept)
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    said("tar", "--extract", "--file", kept, "--directory", tree, "--exclude=./dev/*", "--numeric-owner")
-    said("mknod", "-m", "666", tree / "dev/null", "c", "1", "3")
-    said("mknod", "-m", "666", tree / "dev/urandom", "c", "1", "9")
-    return tree
 
 
 @pytest.mark.long

@@ -18,12 +18,12 @@ from tests.hil.target import AddressTarget, ProcessTarget, Target
 from tests.hil.verdict import Failed, Outcome, Result
 
 
-def _target(told: str, rig: Rig | None, folder: Path) -> Target:
+def _target(told: str, rig: Rig | None, folder: Path, *, short: bool) -> Target:
     """Raises UsageError, and OSError when a process or machine cannot be made."""
     if told == "process":
-        return ProcessTarget(folder / "target")
+        return ProcessTarget(folder / "target", short=short)
     if told == "qemu":
-        return MachineTarget(folder / "target")
+        return MachineTarget(folder / "target", short=short)
     if rig is None:
         raise click.UsageError("a box at an address needs --rig FILE: it says what stands around it")
     try:
@@ -45,6 +45,7 @@ def _say(result: Result) -> None:
 @click.option("--seed", type=click.IntRange(0), help="The same seed plays the same; otherwise luck chooses.")
 @click.option("--short", is_flag=True, help="Small objects, and only what belongs to the short form.")
 @click.option("--speed-up", default=120.0, show_default=True, help="Hours of trouble take so many times less.")
+@click.option("--day-speed", default=0.0, help="A clinic's day passes so many times as fast; 0: as its scenario says.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder for the report.")
 @click.option("--record", is_flag=True, help="Write into the coverage table of tests/hil/README.md.")
 @click.option("--list", "listed", is_flag=True, help="Name every case and end.")
@@ -56,6 +57,7 @@ def main(
     seed: int | None,
     short: bool,
     speed_up: float,
+    day_speed: float,
     out: Path | None,
     record: bool,
     listed: bool,
@@ -89,9 +91,9 @@ def main(
     folder.mkdir(parents=True, exist_ok=False)
     click.echo(f"{len(chosen)} cases, seed {seed}, report in {folder}")
     try:
-        protocol = play(
-            _target(told, rig, folder), chosen, folder, seed=seed, short=short, speed_up=speed_up, told=_say
-        )
+        target = _target(told, rig, folder, short=short)
+        speeds = {"speed_up": speed_up, "day_speed": day_speed}
+        protocol = play(target, chosen, folder, seed=seed, short=short, told=_say, **speeds)
     except (Failed, OSError) as error:
         raise click.ClickException(str(error)) from error
     page = report.write(protocol, folder)

@@ -24,7 +24,7 @@ class MachineTarget:
 
     kind = "qemu"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, short: bool) -> None:
         if missing():
             raise Failed(f"no image can be built here: {missing()}")
         folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ class MachineTarget:
         self.rig = Rig(
             name="image in QEMU",
             fresh=True,
-            box=BoxTable(mqtt_id=NAME, commitment=True, idle_timeout_s=5, patience_s=300),
+            box=BoxTable(mqtt_id=NAME, commitment=True, idle_timeout_s=5 if short else 60, patience_s=300),
             archive=ArchiveTable(listen=f"127.0.0.1:{archive}", box_sees=f"{HOST}:{archive}"),
             broker=BrokerTable(
                 listen=f"127.0.0.1:{mqtt}",

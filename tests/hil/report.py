@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -75,9 +76,16 @@ def page(protocol: Protocol, digest: str) -> str:
         h("meta", charset="utf-8"),
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("title", f"Acceptance report: {protocol.rig}"),
-        h("style", Html(STYLE.read_text())),
+        h("style", Html(STYLE.read_text() + _on_each_sheet(protocol))),
     )
     return "<!doctype html>\n" + h("html", h("head", head), h("body", body), lang="en") + "\n"
+
+
+def _on_each_sheet(protocol: Protocol) -> str:
+    """What stands at the foot of each printed page, so that a sheet alone says where it belongs."""
+    told = f"{protocol.rig}, {stamp(protocol.began_at)}, seed {protocol.seed}"
+    plain = re.sub(r"[^\w .,:-]", " ", told)
+    return f'@page {{ @bottom-left {{ content: "{plain}"; font: 8pt "DejaVu Sans", sans-serif; color: #54616e; }} }}\n'
 
 
 def _counts(results: Sequence[Result]) -> Counter[Outcome]:
@@ -135,7 +143,9 @@ def _summary(protocol: Protocol) -> Html:
         f"{_many(sum(one.archived for one in sums))} of those sent, byte for byte: {lost} lost, {altered} altered, "
         f"{protocol.strange} that nobody here sent."
     )
-    return join(h("p", h("b", "The oracle's sums. "), sentence), verdicts)
+    failed = [one.name for one in results if one.outcome is Outcome.FAILED]
+    told = h("p", h("b", "Failed: ", class_="bad"), ", ".join(failed)) if failed else ""
+    return join(h("p", h("b", "The oracle's sums. "), sentence), told, verdicts)
 
 
 def _many(number: int) -> str:
@@ -174,7 +184,7 @@ def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, w
 
 
 def _group(name: str, results: Sequence[Result]) -> Html:
-    heads = ("case", "verdict", "took", "sent", "told safe", "archived", "answer p50 / p95", "to archive p50 / p95")
+    heads = ("case", "verdict", "took", "sent", "told safe", "archived", "answer p50 / p95", "delivery p50 / p95")
     columns = [h("th", text, class_="number" if place > 1 else None) for place, text in enumerate(heads)]
     rows = [_row(one) for one in results if one.group == name]
     return join(h("h3", name), h("table", h("thead", h("tr", *columns)), h("tbody", *rows), class_="cases"))
@@ -182,7 +192,7 @@ def _group(name: str, results: Sequence[Result]) -> Html:
 
 def _row(one: Result) -> Html:
     word, kind = SIGN[one.outcome]
-    others = " · ".join(f"{key.replace('_', ' ')} {value}" for key, value in one.figures.items() if key not in USUAL)
+    others = " · ".join(_figure(key, value) for key, value in one.figures.items() if key not in USUAL)
     lines = [h("small", one.title)]
     if others:
         lines.append(h("small", others))
@@ -202,9 +212,20 @@ def _row(one: Result) -> Html:
     )
 
 
+def _figure(name: str, value: float | str) -> str:
+    """`objects_per_s` and `drained_s` as a person reads them."""
+    if name.endswith("_per_s"):
+        return f"{name.removesuffix('_per_s').replace('_', ' ')} a second {value}"
+    if name.endswith("_s"):
+        return f"{name.removesuffix('_s').replace('_', ' ')} {value} s"
+    return f"{name.replace('_', ' ')} {value}"
+
+
 def _pair(first: object, second: object) -> str:
     if not isinstance(first, float) or not isinstance(second, float):
         return ""
+    if second < 1:
+        return f"{first * 1000:.0f} / {second * 1000:.0f} ms"
     return f"{_short(first)} / {_short(second)}"
 
 

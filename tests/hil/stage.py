@@ -24,7 +24,7 @@ from tests.hil.verdict import Failed, NotApplicable, Object, Sums, judge
 from tests.hil.world import World
 
 SHORT = Limits(images=2, frames=3, side=64)
-FULL = Limits(images=12, frames=40)
+FULL = Limits(images=12, frames=16)
 """Per series, in its real size; what takes hours in a clinic shall not take hours here."""
 
 
@@ -47,6 +47,8 @@ class Run:
     short: bool
     speed_up: float = 120.0
     """An hour of trouble takes so many times less."""
+    day_speed: float = 0.0
+    """A clinic's day passes so many times as fast; 0 leaves it to the scenario."""
     sent: set[Object] = field(default_factory=set)
     """By all cases."""
 
@@ -61,8 +63,9 @@ class Stage:
         self.figures: dict[str, float | int | str] = {}
         self.seed = self._number(f"{run.seed}/{name}")
         self.works: list[Work] = []
-        self.sent: dict[Object, Sent] = {}
-        """The last word on each object; `acknowledged` has what ever was."""
+        self.profiles: list[str] = []
+        self.sent: dict[Object, int] = {}
+        """The last status of each object, -1 without one; `acknowledged` has what ever was."""
         self.acknowledged: set[Object] = set()
         self.answer_s: list[float] = []
         self._lock = threading.Lock()
@@ -95,21 +98,29 @@ class Stage:
             told = {"pace": 0, "retry_s": 0.2, "timeout_s": 30.0, "limits": limits or self.limits, **act}
             work = Work(profile, quirks or {}, Act(seed=seed, **told))
             self.works.append(work)
+            self.profiles.append(profile)
         with warnings.catch_warnings(action="ignore"):
             return Scanner(load(profile, work.quirks), where, work.act, self._told, stop=stop).run()
 
     def _told(self, sent: Sent) -> None:
-        """A scanner knows more of an object; what it was told stands outside the box."""
+        """A scanner knows more of an object."""
         one = (sent.sop_instance_uid, sent.sha256)
         with self._lock:
-            self.sent[one] = sent
+            self.sent[one] = sent.status
             self.run.sent.add(one)
             if sent.acknowledged:
-                self.acknowledged.add(one)
                 self.answer_s.append(sent.seconds)
             self._log.write(json.dumps({**asdict(sent), "at_s": round(time.time(), 3)}) + "\n")
         if sent.acknowledged:
-            self.world.timeline.acknowledged(one)
+            self.safe(one)
+
+    def safe(self, one: Object) -> None:
+        """A scanner was told that an object is safe: this stands outside the box."""
+        with self._lock:
+            self.sent.setdefault(one, 0)
+            self.run.sent.add(one)
+            self.acknowledged.add(one)
+        self.world.timeline.acknowledged(one)
 
     def at_once(self, *works: Callable[[], Outcome]) -> list[Outcome]:
         """Let several scanners work at the same time; return what each knows."""
@@ -120,7 +131,7 @@ class Stage:
         """Fail unless every object of the case was acknowledged, and what else the scanners did went well."""
         refused = [one for one in self.sent if one not in self.acknowledged]
         if refused or not self.sent:
-            statuses = sorted({f"0x{self.sent[one].status & 0xFFFF:04X}" for one in refused})
+            statuses = sorted({_status(self.sent[one]) for one in refused})
             raise Failed(f"{len(refused)} of {len(self.sent)} objects were not acknowledged: {', '.join(statuses)}")
         troubles = [trouble for one in outcomes for trouble in one.troubles]
         if troubles:
@@ -134,10 +145,12 @@ class Stage:
             raise Failed(wrong)
 
     def needs(self, what: str) -> None:
-        """Not applicable unless the target can do it."""
-        lacking = self.target.why_not(what) or (self.world.deaf() if what == "broker" else "")
+        """Not applicable unless the target can do it. Fail when the rig names a broker that does not answer us."""
+        lacking = self.target.why_not(what)
         if lacking:
             raise NotApplicable(lacking)
+        if what == "broker" and (deaf := self.world.deaf()):
+            raise Failed(deaf)
 
     def wait_for(self, what: str, condition: Callable[[], Any], within_s: float) -> float:
         """Wait until a condition holds; return how long it took, in seconds. Fail with `what` was awaited."""
@@ -182,9 +195,8 @@ class Stage:
         with open(self.folder / "side-by-side.csv", "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(("sop_instance_uid", "scanner_was_told", "sha256_sent", "archive_answered_and_got"))
-            for (uid, digest), sent in self.sent.items():
-                told = "no answer" if sent.status < 0 else f"0x{sent.status:04X}"
-                rows.writerow((uid, told, digest, "; ".join(arrived.get(uid, ["nothing"]))))
+            for (uid, digest), status in self.sent.items():
+                rows.writerow((uid, _status(status), digest, "; ".join(arrived.get(uid, ["nothing"]))))
         self._make_again(self.folder / "sent")
 
     def _make_again(self, folder: Path) -> None:
@@ -195,3 +207,7 @@ class Stage:
                 quirks = {name: told for name, told in work.quirks.items() if name != "endless"}
                 act = replace(work.act, rounds=1, pace=0)
                 Scanner(load(work.profile, quirks), Places(folder=folder), act).run()
+
+
+def _status(status: int) -> str:
+    return "no answer" if status < 0 else f"0x{status:04X}"

@@ -74,6 +74,7 @@ def play(
     seed: int,
     short: bool,
     speed_up: float = 120.0,
+    day_speed: float = 0.0,
     told: Callable[[Result], None] = lambda _: None,
 ) -> Protocol:
     """Play cases one after the other and return what came of them. Raises OSError when a place of the rig is taken,
@@ -82,10 +83,11 @@ def play(
     form = "short" if short else "full"
     protocol = Protocol(target.kind, target.rig.name, f"{place.host}:{place.port}", seed, form, time.time())
     protocol.suite = version()
-    world = World(target.rig, folder).start()
+    world = World(target.rig, folder)
     try:
+        world.start()
         target.start()
-        run = Run(target, world, seed, short, speed_up)
+        run = Run(target, world, seed, short, speed_up, day_speed)
         for case in chosen:
             result, stage = _play(run, case, folder)
             protocol.results.append(result)
@@ -125,7 +127,7 @@ def _play(run: Run, case: Case, folder: Path) -> tuple[Result, Stage]:
     result.seconds = line.now_s - result.began_s
     stage.settle()
     result.sums, result.figures = stage.sums(), stage.figures
-    result.profiles = tuple(dict.fromkeys(work.profile for work in stage.works))
+    result.profiles = tuple(dict.fromkeys(stage.profiles))
     if result.outcome is Outcome.FAILED:
         stage.keep(run.target.log()[logged:])
         result.kept = str(stage.folder)

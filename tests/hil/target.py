@@ -38,13 +38,15 @@ class Target(Protocol):
 
 
 RETRIES = "retry_first_s = 0.1\nretry_ceiling_s = 0.5"
-OF_THE_RIG = {"broker": "no [broker]", "commitment": "`box.commitment` is not set", "folder": "no `box.folder`"}
+IDLE_S = {True: 2.0, False: 60.0}
+"""In the short form nobody waits a minute for a scanner to be released; in the full one, scanners take their time."""
+OF_THE_RIG = {"broker": "[broker]", "commitment": "`commitment` in [box]", "folder": "`folder` in [box]"}
 
 
 def why_not(rig: Rig, what: str) -> str:
     """Say what a rig lacks for this; empty when it lacks nothing."""
     has = {"broker": rig.broker, "commitment": rig.box.commitment, "folder": rig.box.folder}
-    return f"the rig has {OF_THE_RIG[what]}" if what in has and not has[what] else ""
+    return f"the rig has no {OF_THE_RIG[what]}" if what in has and not has[what] else ""
 
 
 class ProcessTarget:
@@ -52,8 +54,9 @@ class ProcessTarget:
 
     kind = "process"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, short: bool) -> None:
         folder.mkdir(parents=True)
+        idle_timeout_s = IDLE_S[short]
         self._folder = folder
         (folder / "inbox").mkdir()
         self._broker = Broker(folder / "broker").start()
@@ -63,14 +66,14 @@ class ProcessTarget:
         self.rig = Rig(
             name="this machine",
             fresh=True,
-            box=BoxTable(commitment=True, folder=folder / "inbox", idle_timeout_s=2, patience_s=60),
+            box=BoxTable(commitment=True, folder=folder / "inbox", idle_timeout_s=idle_timeout_s, patience_s=60),
             archive=ArchiveTable(listen=archive, box_sees=archive),
             broker=BrokerTable(listen=mqtt, box_sees=mqtt, to=to, options=user[user.index("--cafile") :], interval_s=2),
         )
         tls = self._broker.table().partition("tls = ")[2]
         told = box_config(self.rig, mqtt_tls=f"tls = {tls}", retries=RETRIES)
         inbox = '[[folder]]\npath = "inbox"\nsettle_s = 0.5'
-        self._box = Box(folder, told, inbox, "idle_timeout_s = 2")
+        self._box = Box(folder, told, inbox, f"idle_timeout_s = {idle_timeout_s:g}")
         self._env: dict[str, str] = {}
 
     @property

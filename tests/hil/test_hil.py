@@ -28,7 +28,7 @@ def short(tmp_path_factory):
     """The short form, and the folder of its report."""
     folder = tmp_path_factory.mktemp("hil")
     chosen = [one for one in cases().values() if one.short]
-    protocol = play(ProcessTarget(folder / "target"), chosen, folder / "run", seed=1, short=True)
+    protocol = play(ProcessTarget(folder / "target", short=True), chosen, folder / "run", seed=1, short=True)
     report.write(protocol, folder)
     return protocol, folder
 
@@ -67,7 +67,7 @@ def test_the_report_can_be_printed_and_signed(short):
 @pytest.mark.timeout(3 * 3600)
 def test_a_process_passes_the_full_form(tmp_path):
     chosen = list(cases().values())
-    protocol = play(ProcessTarget(tmp_path / "target"), chosen, tmp_path / "run", seed=2, short=False)
+    protocol = play(ProcessTarget(tmp_path / "target", short=False), chosen, tmp_path / "run", seed=2, short=False)
     report.write(protocol, tmp_path)
     assert failures(protocol) == []
     assert {one.name for one in protocol.results if one.outcome is Outcome.NOT_APPLICABLE} <= NOT_OF_A_PROCESS

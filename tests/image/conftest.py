@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Factory:
         if arch not in self._deb:
             into = self.folder / f"deb-{arch}"
             words = ["--arch", arch, "--python", "3.13", "--into", str(into)]
-            subprocess.run([ROOT / ".venv/bin/python", "systemd/deb.py", *words], cwd=ROOT, check=True, timeout=600)
+            subprocess.run([sys.executable, "systemd/deb.py", *words], cwd=ROOT, check=True, timeout=600)
             (self._deb[arch],) = into.glob("*.deb")
         return self._deb[arch]
 
@@ -55,7 +56,7 @@ class Factory:
         begun = time.monotonic()
         words = ["--version", version, "--arch", arch, "--out", str(out), "--keys", str(keys or self.keys)]
         subprocess.run(
-            [ROOT / ".venv/bin/python", "-m", "image.build", *words, "--deb", str(self._package(arch)), *more],
+            [sys.executable, "-m", "image.build", *words, "--deb", str(self._package(arch)), *more],
             cwd=ROOT, check=True, timeout=1800,
         )  # fmt: skip
         print(f"built in {time.monotonic() - begun:.0f} s: version {version} for {arch}")

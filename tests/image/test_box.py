@@ -51,9 +51,10 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     assert wait_until(lambda: world.archive.digests() == sent, 600), machine.log()
     print(f"50 CT delivered in {time.monotonic() - begun:.1f} s")
 
-    assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/gateway/health"), 120)
-    assert heard.last("/session")["state"] == "online"
-    assert wait_until(lambda: heard.last("ct1-gateway/gateway/health")["sums"]["accepted"] == 50, 120)
+    assert wait_until(lambda: heard.last("/birth") and heard.last("ct1-gateway/health"), 120)
+    assert heard.last("/session")["state"] == "online" and heard.last("/birth")["slot"] == "A"
+    assert heard.last("ct1-gateway/health")["disk"]["encrypted"] is False
+    assert wait_until(lambda: heard.last("ct1-gateway/health")["sums"]["accepted"] == 50, 120)
 
     assert (
         machine.run("systemctl is-system-running --wait; systemctl --failed --plain --no-legend").strip() == "running"
@@ -66,6 +67,7 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     print(f"memory in use: {used:.0f} MiB")
     assert used <= MOST_MIB
 
+    assert machine.run("stat --format %u /data/gateway").strip() == "900", "the next version would not own its studies"
     assert machine.attempt("touch /usr/x")[0] != 0
     assert "noexec" in machine.run("findmnt --noheadings --output OPTIONS /var/lib/dicom-gateway")
     assert "A_TRY=0" in machine.run(

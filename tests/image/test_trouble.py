@@ -99,7 +99,7 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
         for name in ("state", "data"):
             kind = machine.run(f"blkid -o value -s TYPE /dev/disk/by-partlabel/{name}")
             assert kind.strip() == "crypto_LUKS"
-        assert wait_until(lambda: heard.last("ct1-gateway/gateway/health")["disk"]["encrypted"] is True, 120)
+        assert wait_until(lambda: heard.last("ct1-gateway/health")["disk"]["encrypted"] is True, 120)
         good(machine)
         machine.shut_down()
     assert not found_on(machine, files[0])

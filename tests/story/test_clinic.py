@@ -10,6 +10,7 @@ import pytest
 
 from gateway.emulator.clinic import Clinic
 from gateway.emulator.profile import ProfileError
+from gateway.emulator.profile import load as load_profile
 from gateway.emulator.scenario import load, names
 
 EMULATE = (sys.executable, "-m", "gateway", "emulate")
@@ -105,6 +106,11 @@ def test_the_day_is_as_long_as_it_says():
     """400 studies, about 60,000 objects."""
     day = load("day")
     assert sum(one.studies * one.number for one in day.scanner) == 400
+    per_study = {
+        name: [sum(s.images) / 2 for s in load_profile(name).series] for name in {one.profile for one in day.scanner}
+    }
+    objects = sum(one.studies * sum(min(n, one.images or n) for n in per_study[one.profile]) for one in day.scanner)
+    assert 55_000 < objects < 70_000
 
 
 def test_what_is_no_scenario_is_said(tmp_path):

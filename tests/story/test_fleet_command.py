@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import cli
+from gateway.model.errors import GatewayError
 from tests.operator import Operator
 
 
@@ -25,18 +28,15 @@ class Desk:
             f'tls = {{ {files}key_file = "{broker.folder}/operator.key" }}\n[store]\npath = "{folder}/fleet.db"\n'
         )
 
-    def run(self, *words: str, code: int = 0):
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", "fleet", *words],
-            cwd=self.folder,
-            env={**os.environ, "DICOM_GATEWAY_FLEET_CONFIG": str(self.folder / "fleet.toml")},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=100,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stdout + done.stderr
+    def run(self, *words: str, code: int = 0) -> str:
+        """In this process: a new one for each command would take longer than all commands together."""
+        config = str(self.folder / "fleet.toml")
+        done = CliRunner().invoke(cli, ["fleet", *words], env={"DICOM_GATEWAY_FLEET_CONFIG": config})
+        said, found = done.output, done.exit_code
+        if isinstance(done.exception, GatewayError):  # `main` prints it and ends so
+            said, found = f"{said}{done.exception} {done.exception.hint}", done.exception.exit_code
+        assert found == code, said
+        return said
 
     def tell(self, boxes: str, *words: str, key: str = "ops-1", code: int = 0) -> list[dict]:
         said = self.run(
@@ -46,8 +46,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path, broker):
+def desk(tmp_path, broker, monkeypatch):
     desk = Desk(tmp_path / "desk", broker)
+    monkeypatch.chdir(desk.folder)
     for kid, role in (("ops-1", "admin"), ("eyes", "viewer")):
         desk.run("keys", "make", kid, "--role", role)
     return desk
@@ -87,8 +88,8 @@ def test_whoever_may_not_is_told_why(desk, box, broker):
     assert "revoked" in desk.run("keys", "list")
     said = desk.run("command", "gateway", "rebirth", "--key", "ops-1.key", "--timeout", "2", code=1)
     assert "does not know the key" in said
-    (away,) = desk.tell("nobody", "rebirth", key="eyes", code=1)
-    assert away["status"] in ("undelivered", "unanswered")
+    said = desk.run("command", "nobody", "rebirth", "--key", "eyes.key", "--timeout", "1", code=1)
+    assert "unanswered" in said or "undelivered" in said
 
 
 def test_what_no_box_would_understand_is_not_sent(desk):

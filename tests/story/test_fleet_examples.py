@@ -61,6 +61,7 @@ def test_each_may_say_and_hear_what_is_its_own_and_no_more(shipped, wait_until):
         ("operator", f"{BOX}/cmd/rebirth/3"): True,
         ("operator", "gw/v1/default/desired/ct1"): True,
         ("operator", f"{BOX}/session"): False,
+        ("broker-admin", f"{BOX}/birth"): True,
         ("simulator", "gw/v1/simulated/sim-00001-ct/health"): True,
         ("simulator", f"{BOX}/health"): False,
         ("telegraf", f"{BOX}/health"): False,

@@ -59,6 +59,7 @@ def house(tmp_path_factory):
     speaker.say("east-us2", "health", health("degraded", (reason("clock_off", "clock"),), offset_ms=-4200.0))
     speaker.say("east-us2", "birth", b'{"gateway_version": "<script>document.title=1</script>"}')
     yield fleet
+    speaker.close()
     fleet.stop()
     broker.stop()
 

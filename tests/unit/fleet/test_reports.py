@@ -60,3 +60,21 @@ def test_reasons_keep_their_order():
 def test_a_birth_and_a_session():
     assert birth_of(told({**birth(), "slot": "unknown"})).slot is None
     assert session_of(told(session("offline", "update"))).reason == "update"
+
+
+def test_a_box_of_another_version_is_read_as_far_as_it_goes():
+    older, later = health(disk=12.0), health(disk=12.0)
+    del older["disk"]["encrypted"], older["power"], older["certificates"], older["queue"]
+    later["disk"]["glow"], later["aura"] = 7, {"colour": "mauve"}
+    found = health_of(told(older))
+    assert (found.disk_pct, found.encrypted, found.temp_c, found.certificate_days) == (12.0, None, None, None)
+    assert health_of(told(later)).disk_pct == 12.0
+    assert birth_of(told({"v": 1, "gateway_version": "9"})).version == "9"
+
+
+@pytest.mark.parametrize("missing", ["status", "session", "interval_s", "reasons"])
+def test_without_what_is_needed_nothing_is_read(missing):
+    body = health()
+    del body[missing]
+    with pytest.raises(Unreadable, match=f"lacks {missing}"):
+        health_of(told(body))

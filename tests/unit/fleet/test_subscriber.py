@@ -10,6 +10,7 @@ import pytest
 
 from gateway.fleet.settings import BrokerSettings
 from gateway.fleet.subscriber import Line
+from tests.fleet import birth, health, session
 from tests.unit.fleet.boxes import House
 
 WELCOME = b"\x20\x03\x00\x00\x00"
@@ -82,3 +83,40 @@ def test_the_room_goes_on_and_says_why(act, said, wait_until):
             stop.set()
             room.join(15)
         assert not room.is_alive()
+
+
+@pytest.mark.parametrize("suback", [True, False])
+def test_what_a_broker_dropped_is_asked_for(suback, monkeypatch, wait_until):
+    monkeypatch.setattr("gateway.fleet.subscriber.SILENCE_S", 0.1)
+    monkeypatch.setattr("gateway.fleet.subscriber.ASK_EVERY_S", 0.1)
+    house, stop, asked = House(), threading.Event(), []
+    house.say("whole/session", session())
+    house.say("whole/birth", birth())
+    house.say("part/health", health())
+
+    def serve() -> None:
+        line, _ = server.accept()
+        with line:
+            line.recv(4096)
+            line.sendall(WELCOME)
+            while packet := line.recv(4096):
+                asked.append(packet)
+                if suback and packet[0] == 0x82:
+                    line.sendall(b"\x90\x04" + packet[2:4] + b"\x00\x00")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        settings = BrokerSettings(host="127.0.0.1", port=server.getsockname()[1])
+        line = Line(settings, "default", house.inventory)
+        room = threading.Thread(target=line.run, args=(stop, lambda: None), daemon=True)
+        room.start()
+        assert wait_until(lambda: b"default/part/birth" in b"".join(asked))
+        assert line.connected
+        assert line.drops is not suback
+        time.sleep(0.3)
+        everything = b"".join(asked)
+        assert everything.count(b"default/part/birth") == 2  # subscribed and unsubscribed, once
+        assert b"default/whole/birth" not in everything
+        stop.set()
+        room.join(15)
+    assert not room.is_alive()

@@ -1,0 +1,112 @@
+"""The parts of an image, each for itself: what can be told without building one."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import random
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from image import bundle, contents, tree
+from image.board import BOARDS, HERE
+from image.disk import FAT, LINUX
+
+ROOT = HERE / "root"
+OURS = ROOT / "usr/lib/dicom-gateway-image"
+
+
+def needs(tool):
+    return pytest.mark.skipif(not shutil.which(tool), reason=f"{tool} is not installed; run `.ci/setup image`")
+
+
+@needs("grub-script-check")
+def test_grub_understands_its_script():
+    text = (HERE / "boards/amd64/grub.cfg").read_text().replace("@CMDLINE@", BOARDS["amd64"].command_line)
+    subprocess.run(["grub-script-check"], input=text, text=True, check=True, timeout=30)
+
+
+def test_the_shell_understands_what_runs_at_the_start():
+    subprocess.run(["sh", "-n", str(OURS / "disk")], check=True, timeout=30)
+
+
+def test_systemd_repart_cannot_take_a_slot_for_a_data_partition():
+    kinds = {re.search(r"^Type=(\S+)", path.read_text(), re.MULTILINE)[1] for path in OURS.glob("repart/*/*.conf")}
+    assert len(kinds) == 2 and not kinds & {LINUX.lower(), FAT.lower()}
+
+
+def test_encrypted_and_plain_partitions_differ_in_nothing_else():
+    for path in OURS.glob("repart/plain/*.conf"):
+        twin = OURS / "repart/tpm2" / path.name
+        assert twin.read_text() == path.read_text() + "Encrypt=tpm2\n"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+def test_rauc_takes_signed_verity_bundles_of_this_board_only(board, tmp_path):
+    path = tmp_path / "system.conf.in"
+    shutil.copy(ROOT / "etc/rauc/system.conf.in", path)
+    tree._template(path, board, "1.2.3")
+    said = configparser.ConfigParser()
+    said.read(tmp_path / "system.conf")
+    assert said["system"]["compatible"] == board.compatible
+    assert said["system"]["min-bundle-version"] == "1.2.3"
+    assert said["system"]["bundle-formats"].split() == ["-plain", "-crypt"]
+    assert [said[f"slot.system.{number}"]["bootname"] for number in (0, 1)] == ["A", "B"]
+
+
+def test_no_image_asks_for_a_password_or_leads_to_a_shell():
+    assert {"getty@.service", "serial-getty@.service", "debug-shell.service"} <= set(tree.NEVER)
+    for unit in ("emergency", "rescue"):
+        assert "reboot" in (ROOT / f"etc/systemd/system/{unit}.service").read_text()
+    for board in BOARDS.values():
+        assert "panic=" in board.command_line
+
+
+@needs("rauc")
+@needs("mksquashfs")
+def test_a_bundle_is_known_by_its_authority_alone(tmp_path):
+    slot = tmp_path / "system.ext4"
+    slot.write_bytes(random.Random(1).randbytes(2**20))
+    ours, stranger = bundle.Signer.of(tmp_path / "ours"), bundle.Signer.of(tmp_path / "stranger")
+    assert bundle.Signer.of(tmp_path / "ours") == ours and ours.key.stat().st_mode & 0o077 == 0
+    made = bundle.make(BOARDS["amd64"], "1.2.3", slot, None, ours, tmp_path / "a.raucb")
+
+    def judged(signer):
+        config = tmp_path / "system.conf"
+        config.write_text(
+            "[system]\ncompatible=x\nbootloader=noop\n"
+            f"[keyring]\npath={signer.ca}\ncheck-purpose=codesign\n[slot.x.0]\ndevice=/dev/null\ntype=raw\n"
+        )
+        words = ["rauc", f"--conf={config}", "info", str(made)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+
+    answer = judged(ours)
+    assert answer.returncode == 0, answer.stderr
+    for word in ("dicom-gateway-pc", "1.2.3", "verity"):
+        assert word in answer.stdout
+    assert judged(stranger).returncode != 0
+
+
+def test_the_bill_of_materials_names_every_distribution(tmp_path):
+    for name, more in (("Paho_MQTT", "License-Expression: EPL-2.0\n"), ("numpy", "")):
+        info = tmp_path / f"usr/lib/dicom-gateway/lib/python3.13/site-packages/{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{more}\nText.\n")
+    bill = contents.cyclonedx(tmp_path, "1.2.3", BOARDS["amd64"])
+    found = {part["purl"]: part.get("licenses") for part in bill["components"]}
+    assert found == {"pkg:pypi/paho-mqtt@1.0": [{"license": {"name": "EPL-2.0"}}], "pkg:pypi/numpy@1.0": None}
+
+
+def test_the_flasher_is_told_sizes_and_hashes_of_all_images(tmp_path):
+    for arch, board in BOARDS.items():
+        image = tmp_path / f"box-{arch}.img"
+        image.write_bytes(b"image" * 100)
+        image.with_name(image.name + ".zst").write_bytes(b"packed")
+        contents.write_os_list(board, "1.2.3", image, tmp_path)
+        contents.write_os_list(board, "1.2.3", image, tmp_path)
+    entries = json.loads((tmp_path / "os_list.json").read_text())["os_list"]
+    assert [entry["url"] for entry in entries] == ["box-amd64.img.zst", "box-arm64.img.zst"]
+    assert {(entry["extract_size"], entry["image_download_size"]) for entry in entries} == {(500, 6)}
