@@ -21,8 +21,8 @@ from pathlib import Path
 
 from tests.ports import free_port
 
-BOOT_S = 600
-"""A busy machine without KVM may need so long; an idle one needs a tenth."""
+BOOT_S = 1800
+"""A very busy machine without KVM may need so long; an idle one needs a minute."""
 NICE = 10
 """A processor emulated in software must not starve the tests beside it."""
 CPU = "Nehalem"
