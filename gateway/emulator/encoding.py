@@ -54,6 +54,12 @@ class Encoded:
     sha256: str
 
 
+def declare(dataset: Dataset, data: Data) -> None:
+    """Name the Specific Character Set that a scanner writes in; none for the letters that need none."""
+    if data.character_set:
+        dataset.SpecificCharacterSet = data.character_set.split("\\")
+
+
 def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
     """Encode in a Transfer Syntax, or in another when the scanner is mistaken. Raises ValueError for what cannot be."""
     told = data.encode_as
@@ -65,7 +71,12 @@ def encode(dataset: Dataset, syntax: str, data: Data) -> Encoded:
     file.is_implicit_VR, file.is_little_endian = implicit, little
     with UNJUDGED:
         write_dataset(file, dataset)
-    content = damaged(file.getvalue(), data.defects, implicit=implicit)
+    content = file.getvalue()
+    if data.uid_form == "odd":
+        uid = str(dataset.SOPInstanceUID).encode()
+        even, odd = (_element(0x00080018, b"UI", value, implicit=implicit) for value in (uid + b"\0", uid))
+        content = content.replace(even, odd, 1)
+    content = damaged(content, data.defects, implicit=implicit)
     return Encoded(content, sha256(content).hexdigest())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -15,6 +16,8 @@ from gateway.emulator.profile import Network
 
 DEFAULT_PIECE = 65536
 """Of a PDV, when the peer knows no limit."""
+ATTENTION_S = 0.2
+"""For what the peer said meanwhile to be there to its end."""
 Reported = Callable[[Message], None]
 """Hears of each N-EVENT-REPORT that comes on the association."""
 
@@ -156,6 +159,11 @@ class Link:
                 return
             if got.number(pdu.FIELD) == pdu.N_EVENT_REPORT:
                 self._acknowledge(got)
+
+    def attend(self) -> None:
+        """Take what the peer said while nobody listened: a report, or that it is tired of waiting."""
+        while self._socket is not None and select.select([self._socket], [], [], 0)[0]:
+            self.hear(ATTENTION_S, lambda: False)
 
     def _acknowledge(self, report: Message) -> None:
         if self._reported is not None:

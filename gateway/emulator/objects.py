@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from gateway.emulator import pixels as picture
-from gateway.emulator.encoding import UNJUDGED
+from gateway.emulator.encoding import UNJUDGED, declare
 from gateway.emulator.orders import Order
 from gateway.emulator.profile import EXPLICIT, Profile, ProfileError, Series
 from gateway.emulator.study import uid
@@ -120,7 +120,7 @@ def _instance(
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
-    dataset.SpecificCharacterSet = profile.data.character_set.split("\\")
+    declare(dataset, profile.data)
     dataset.SOPClassUID = profile.data.sop_class or series.sop_class
     dataset.SOPInstanceUID = names["sop_uid"]
     _patient_and_study(dataset, order, names)

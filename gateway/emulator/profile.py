@@ -75,9 +75,10 @@ class Data(_Table):
     """What its data sets look like."""
 
     character_set: str = "ISO_IR 100"
+    """Of names and descriptions; empty for none."""
     names: Literal["latin", "japanese", "cyrillic", "ascii"] = "latin"
     uid_form: Literal["usual", "odd", "space", "two-nul", "zeros", "long"] = "usual"
-    """Padding, or form, of its UIDs in negotiation and data set."""
+    """Padding, or form, of its UIDs in negotiation and data set; `odd` is the SOP Instance UID without any padding."""
     sop_class: str | None = None
     """Calls its objects this, whatever they are."""
     syntax: str | None = None

@@ -135,6 +135,10 @@ class Sender:
         if link is not None and self._network.killed_after and link.stored >= self._network.killed_after:
             link.break_off()
         if link is not None and link.is_open:
+            link.attend()
+        if link is not None and link.aborted:
+            self.console.aborted += 1
+        if link is not None and link.is_open:
             return link
         self._link = link = Link(self._place, self._network, self._called, self._timeout_s)
         link.open(self._contexts)

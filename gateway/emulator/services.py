@@ -14,6 +14,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as Items
 
 from gateway.emulator import pdu
+from gateway.emulator.encoding import declare
 from gateway.emulator.link import Link, Over, Reported
 from gateway.emulator.orders import Order
 from gateway.emulator.pdu import Context, Message
@@ -94,7 +95,7 @@ def worklist(peer: Peer, profile: Profile, timeout_s: float) -> list[Order]:
 
 def _query(profile: Profile) -> Dataset:
     query, step = Dataset(), Dataset()
-    query.SpecificCharacterSet = profile.data.character_set.split("\\")
+    declare(query, profile.data)
     for keyword in (
         *WORKLIST_KEYS,
         "RequestedProcedureID",
@@ -163,7 +164,7 @@ def begin(peer: Peer, profile: Profile, order: Order, seed: int, timeout_s: floa
 def _in_progress(profile: Profile, order: Order) -> Dataset:
     """PS3.4 Table F.7.2-1."""
     step, scheduled = Dataset(), Dataset()
-    step.SpecificCharacterSet = profile.data.character_set.split("\\")
+    declare(step, profile.data)
     scheduled.StudyInstanceUID = order.study_instance_uid
     scheduled.ReferencedStudySequence = Items()
     scheduled.AccessionNumber = order.accession_number

@@ -78,7 +78,8 @@ class Desk:
         self._welcome, self._refused = not reason.is_failure, str(reason) if reason.is_failure else ""
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
-        self._subscribed[mid] = [str(reason) for reason in reasons if reason.is_failure]
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        self._subscribed[mid] = refused if reasons else ["its SUBACK says nothing"]
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         self._published[mid] = reason.value
@@ -109,7 +110,7 @@ class Desk:
                 if time.monotonic() - self.heard_at > PATIENCE_S:  # what is retained may come before the answer
                     raise Unreachable("the broker does not answer SUBSCRIBE")
             if self._subscribed[mid or 0]:
-                raise Unreachable(f"the broker lets us not subscribe: {self._subscribed[mid or 0][0]}")
+                raise Unreachable(f"the broker refuses a subscription: {self._subscribed[mid or 0][0]}")
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
         """Publish, and return the broker's reason code (MQTT 5, 3.4.2.1): 0x80 and above are failures, 0x10 says that

@@ -6,6 +6,7 @@ boxes are limited by `max_boxes`.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -59,7 +60,7 @@ PER_BOX: dict[str, tuple[str, Value]] = {
 
 
 class Exporter:
-    """One caller at a time."""
+    """Threads may share it; one is served after the other."""
 
     def __init__(
         self, inventory: Inventory, lines: Sequence[Line], store: Store, progress: Callable[[], list[Progress]]
@@ -69,12 +70,14 @@ class Exporter:
         self._store = store
         self._progress = progress
         self._cache: dict[Key, tuple[int, tuple[str, ...]]] = {}
+        self._turn = threading.Lock()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
-        return generate_latest(self._registry) + self._per_box()
+        with self._turn:
+            return generate_latest(self._registry) + self._per_box()
 
     def _per_box(self) -> bytes:
         with self._inventory.lock:

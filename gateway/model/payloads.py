@@ -45,7 +45,10 @@ def _validator(name: str) -> Any:
 
 def faults(name: str, payload: Any) -> list[str]:
     """Return where a payload breaks its schema, as paths; never what it holds, which may be anybody's."""
-    return ["/".join(map(str, error.absolute_path)) or "/" for error in _validator(name).iter_errors(payload)]
+    try:
+        return ["/".join(map(str, error.absolute_path)) or "/" for error in _validator(name).iter_errors(payload)]
+    except RecursionError:  # it words each fault with the value in it, however deep that is
+        return ["/"]
 
 
 @cache

@@ -128,7 +128,13 @@ def content(data: Path) -> dict[str, list[tuple]] | None:
 
 
 def noticed(spool: Spool) -> str:
-    """What the next look at ledger and objects says: sending, the sums of each minute, the ledger's weekly reading."""
+    """What the next look at ledger and objects says: sending, the sums of each minute, the scrub."""
+    for held in spool.reader.get(""):
+        if held.state in (Custody.IN_CUSTODY, Custody.RELEASED):
+            try:
+                list(spool.body(held))
+            except CustodyRot as rot:
+                spool.quarantine(held, rot.detail)
     if faults(spool.reader.sums(counted=True)):
         return "noticed by the sums"
     if spool.ledger_rot(lambda: True):

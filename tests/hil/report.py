@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -75,9 +76,16 @@ def page(protocol: Protocol, digest: str) -> str:
         h("meta", charset="utf-8"),
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("title", f"Acceptance report: {protocol.rig}"),
-        h("style", Html(STYLE.read_text())),
+        h("style", Html(STYLE.read_text() + _on_each_sheet(protocol))),
     )
     return "<!doctype html>\n" + h("html", h("head", head), h("body", body), lang="en") + "\n"
+
+
+def _on_each_sheet(protocol: Protocol) -> str:
+    """What stands at the foot of each printed page, so that a sheet alone says where it belongs."""
+    told = f"{protocol.rig}, {stamp(protocol.began_at)}, seed {protocol.seed}"
+    plain = re.sub(r"[^\w .,:-]", " ", told)
+    return f'@page {{ @bottom-left {{ content: "{plain}"; font: 8pt "DejaVu Sans", sans-serif; color: #54616e; }} }}\n'
 
 
 def _counts(results: Sequence[Result]) -> Counter[Outcome]:
@@ -167,7 +175,7 @@ def _course(protocol: Protocol) -> Html:
 
 def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, width: float) -> list[Html]:
     one, two = h("span", class_="key"), h("span", class_="key two")
-    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "arrived at the archive")
+    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "archived")
     second = h("figcaption", h("b", title), ": objects that waited in the box")
     return [
         h("figure", first, plot.throughput(points, bands, width)),

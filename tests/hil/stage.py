@@ -24,7 +24,7 @@ from tests.hil.verdict import Failed, NotApplicable, Object, Sums, judge
 from tests.hil.world import World
 
 SHORT = Limits(images=2, frames=3, side=64)
-FULL = Limits(images=12, frames=40)
+FULL = Limits(images=12, frames=16)
 """Per series, in its real size; what takes hours in a clinic shall not take hours here."""
 
 
@@ -145,10 +145,12 @@ class Stage:
             raise Failed(wrong)
 
     def needs(self, what: str) -> None:
-        """Not applicable unless the target can do it."""
-        lacking = self.target.why_not(what) or (self.world.deaf() if what == "broker" else "")
+        """Not applicable unless the target can do it. Fail when the rig names a broker that does not answer us."""
+        lacking = self.target.why_not(what)
         if lacking:
             raise NotApplicable(lacking)
+        if what == "broker" and (deaf := self.world.deaf()):
+            raise Failed(deaf)
 
     def wait_for(self, what: str, condition: Callable[[], Any], within_s: float) -> float:
         """Wait until a condition holds; return how long it took, in seconds. Fail with `what` was awaited."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.emulator.pacs import Pacs
 from gateway.emulator.rules import parse
 from tests.hil import coverage
 from tests.hil.cases import Case, scanners
-from tests.hil.rig import ArchiveTable, Rig, RigError, box_config, load
+from tests.hil.rig import ArchiveTable, BrokerTable, Rig, RigError, box_config, load, split
 from tests.hil.suite import Protocol, cases, play
 from tests.hil.target import AddressTarget
 from tests.hil.trouble import troubles
@@ -146,3 +147,20 @@ def test_every_case_has_a_name_of_its_own():
     every = cases()
     assert all(name == one.name for name, one in every.items())
     assert {one.group for one in every.values()} >= {"Scanners", "Mistakes", "Trouble", "Health", "Figures"}
+
+
+def test_a_place_of_the_rig_that_is_taken_is_told(box_that, tmp_path):
+    target = box_that("do=lie")
+    with socket.create_server(("127.0.0.1", split(target.rig.archive.listen)[1])):
+        with pytest.raises(OSError, match="in use"):
+            play(target, [profile("sr")], tmp_path / "run", seed=7, short=True)
+
+
+def test_a_broker_that_is_not_there_fails_what_needs_it(box_that, tmp_path, port):
+    target = box_that("do=lie")
+    place, nobody = (f"127.0.0.1:{port()}" for _ in range(2))
+    broker = BrokerTable(listen=place, box_sees=place, to=nobody)
+    target.rig = target.rig.model_copy(update={"broker": broker})
+    cases = [one for one in troubles() if one.name == "broker-outage"]
+    (result,) = play(target, cases, tmp_path / "run", seed=7, short=True).results
+    assert result.outcome is Outcome.FAILED and "refused" in result.reason

@@ -18,6 +18,9 @@ from tests.hil.rig import Rig, split
 from tests.hil.timeline import Timeline
 from tests.hil.verdict import Object
 
+REFUSED_S = 1.0
+"""A broker that does not answer says so within this time."""
+
 
 class World:
     """The surroundings that a rig describes, from `start` to `stop`."""
@@ -39,22 +42,25 @@ class World:
         self.shelf = Shelf(self.kept, self._log)
         self.archive = Pacs(ae_title=rig.archive.ae_title, shelf=self.shelf)
         self.timeline = Timeline(lambda: self.shelf.received)
+        self.line: Wan
         self.broker_line: Wan | None = None
+        self._lines: list[Wan] = []
         self.heard: Record | None = None
         self._ear: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> World:
+    def start(self) -> None:
         """Listen. Raises OSError when a place of the rig is taken."""
         self.archive.start()
         host, port = split(self.rig.archive.listen)
         self.line = Wan(Line(), ("127.0.0.1", self.archive.port), address=host, port=port)
         self.line.start()
+        self._lines.append(self.line)
         if self.rig.broker is not None:
             host, port = split(self.rig.broker.listen)
             self.broker_line = Wan(Line(), split(self.rig.broker.to), address=host, port=port)
             self.broker_line.start()
+            self._lines.append(self.broker_line)
             self._listen()
-        return self
 
     def _listen(self) -> None:
         assert self.rig.broker is not None
@@ -65,12 +71,14 @@ class World:
         with open(path, "wb") as file, open(self.folder / "mqtt.log", "wb") as log:
             self._ear = subprocess.Popen([*words, "-q", "1", "-F", "%j", "-t", topic], stdout=file, stderr=log)
         self.heard = Record(path)
+        try:
+            self._ear.wait(REFUSED_S)
+        except subprocess.TimeoutExpired:
+            pass  # it listens
 
     def deaf(self) -> str:
         """Say why nothing is heard by MQTT; empty when something could be."""
-        if self._ear is None:
-            return "the rig has no broker"
-        if self._ear.poll() is not None:
+        if self._ear is not None and self._ear.poll() is not None:
             return "the suite cannot listen at the broker: " + (self.folder / "mqtt.log").read_text().strip()
         return ""
 
@@ -107,9 +115,8 @@ class World:
         if self._ear is not None:
             self._ear.kill()
             self._ear.wait(10)
-        for line in (self.line, self.broker_line):
-            if line is not None:
-                line.close()
+        for line in self._lines:
+            line.close()
         self.archive.stop()
         self._log.close()
 

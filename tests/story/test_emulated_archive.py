@@ -147,6 +147,19 @@ def test_our_scanner_hears_our_archive_though_they_share_no_code_for_it(make_pac
     assert not outcome.complete and len(outcome.commitments.failed) == len(outcome.sent) // 3
 
 
+def test_a_scanner_without_end_sends_until_it_is_stopped(make_pacs):
+    archive, stop = make_pacs(), threading.Event()
+    peer, act = Peer("127.0.0.1", archive.port, "PACS"), Act(limits=Limits(images=1, series=1, side=16))
+    scanner = Scanner(load("ct", {"endless": True}), Places(peer), act, stop=stop)
+    thread = threading.Thread(target=scanner.run)
+    thread.start()
+    assert until(lambda: len(archive.received) > 5)
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive() and scanner.outcome.studies > 5
+    assert {one.sha256 for one in archive.received} == {digest for _, digest in scanner.outcome.sent}
+
+
 MISBEHAVIOURS = {
     "busy for a while": ["do=busy count=3"],
     "drops the line": ["do=reset count=2", "on=inside do=close after=4 count=1"],

@@ -75,11 +75,11 @@ def test_after_a_restart_of_the_broker_every_box_is_shown_right(make_box, make_f
     assert wait_until(lambda: fleet.metric('boxes{presence="online",tenant="default"}') == 3)
     broker.kill()
     assert wait_until(lambda: fleet.metric('connected{tenant="default"}') == 0)
-    assert "No connection to the broker" in fleet.page()
+    assert "is not watched since" in fleet.page()
     boxes[1].kill()  # while nobody listens: no will is ever published
     broker.start()
     assert wait_until(lambda: fleet.metric('connected{tenant="default"}') == 1, 40)
-    assert "No connection to the broker" not in fleet.page()
+    assert "is not watched since" not in fleet.page()
     speaker.say("two", "session", session("offline", "will"))
     assert wait_until(lambda: "offline" in fleet.row("two"))
     assert wait_until(lambda: "connected anew" not in fleet.row("one") and "online" in fleet.row("one"), 40)
@@ -142,7 +142,7 @@ def test_what_a_box_says_can_harm_nobody(house, wait_until):
     assert wait_until(lambda: fleet.metric("refused_names_total") == before["refused_names_total"] + 5)
     assert fleet.metric("invalid_messages_total") == before["invalid_messages_total"] + 2
     assert fleet.metric('box_invalid_messages{tenant="default",gateway="evil"}') == 2
-    assert fleet.metric("boxes_invalid") == 1
+    assert fleet.metric("boxes_invalid") >= 1
     assert "is not understood" in fleet.row("evil")
     assert "<img" not in fleet.page() + fleet.page("/box/default/evil")
     assert "breaks its schema at" in fleet.page("/box/default/evil")
@@ -202,10 +202,14 @@ def rows(database) -> list[tuple]:
 
 def test_no_other_site_acknowledges(house, wait_until):
     fleet, speaker, _ = house
+
+    def unseen() -> bool:
+        return 'id="disk_filling-default-ct1"' in fleet.page("/alarms?seen=no")
+
     body = alarm()
     speaker.say("ct1", "session", session())
     speaker.say("ct1", "a/disk_filling", body)
-    assert wait_until(lambda: fleet.metric("alarms_unacknowledged") == 1)
+    assert wait_until(unseen)
     form = {"tenant": "default", "box": "ct1", "code": "disk_filling", "since": body["since"], "back": "//evil.example"}
     assert fleet.get("/acknowledge", form=form).status == 403  # nobody is signed in
     signed_in = fleet.get("/sign-in", form={"name": "Ada"})
@@ -220,13 +224,13 @@ def test_no_other_site_acknowledges(house, wait_until):
         assert fleet.get("/acknowledge", {"Cookie": cookie, **headers}, form).status in (403, 421)
     assert fleet.get("/acknowledge", {"Cookie": cookie, "X-Forwarded-For": "192.0.2.1"}, form).status == 403
     assert fleet.get("/sign-in", {"Host": "rebound.example"}).status == 421
-    assert fleet.metric("alarms_unacknowledged") == 1
+    assert unseen()
     done = fleet.get("/acknowledge", {"Cookie": cookie}, form)
     assert (done.status, done.headers["Location"]) == (303, "/alarms")
-    assert fleet.metric("alarms_unacknowledged") == 0
+    assert not unseen()
     assert "by Ada" in fleet.page("/alarms")
     speaker.say("ct1", "a/disk_filling", alarm(since=stamp(time.time())))  # it came back: another occurrence
-    assert wait_until(lambda: fleet.metric("alarms_unacknowledged") == 1)
+    assert wait_until(unseen)
     assert fleet.get("/acknowledge", {"Cookie": cookie}, form).status == 409
 
 

@@ -67,7 +67,7 @@ OF_ITS_SERVICES = (20, 21, 25, 28, 29)
 MISTAKES = [f"Q{n}" for n in range(1, 31) if n not in (*TOLD_BELOW, *OF_ITS_SERVICES)]
 
 
-@pytest.mark.parametrize("quirk", [*MISTAKES, "dies", "same-uid"])
+@pytest.mark.parametrize("quirk", [*MISTAKES, "held", "dies", "same-uid"])
 def test_a_scanner_with_this_mistake_loses_nothing(box, quirk):
     outcome = scans(
         box,
@@ -96,6 +96,14 @@ def test_a_scanner_that_takes_an_abort_for_a_failure_is_released(box):
     """Q16: when the gateway is tired of it, it asks for release."""
     outcome = scans(box, "cr", seed=77, rounds=2, Q16={"leave_s": 5})
     assert outcome.complete and outcome.console.aborted == 0
+
+
+def test_an_association_that_is_held_open_is_released_when_idle_and_opened_again(box):
+    """The pause between the studies is longer than the gateway's patience, and costs the scanner nothing."""
+    places = Places(Peer("127.0.0.1", box.port, "EDGEGW"))
+    act = Act(studies=2, seed=90, limits=Limits(images=1, side=32), pace=1 / 60)
+    outcome = Scanner(load("cr", {"held": True}), places, act).run()
+    assert outcome.complete and len(outcome.sent) == 2 and outcome.console.broken == {}
 
 
 def test_old_tls_is_refused_and_the_listener_goes_on(box):

@@ -41,6 +41,3 @@ document.addEventListener("keydown", (event) => {
     search.select();
   }
 });
-for (const choice of document.querySelectorAll(".filter select")) {
-  choice.addEventListener("change", () => choice.form.requestSubmit());
-}

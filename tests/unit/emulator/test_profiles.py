@@ -14,7 +14,7 @@ from pydicom.datadict import keyword_dict
 
 from gateway.emulator import profile
 from gateway.emulator.objects import Limits, study
-from gateway.emulator.orders import order, unscheduled
+from gateway.emulator.orders import LETTERS, order, unscheduled
 from gateway.emulator.pixels import PHANTOMS
 from gateway.emulator.profile import ProfileError, load, names, quirks
 
@@ -89,6 +89,19 @@ def test_an_emergency_without_order_is_valid_too(tmp_path, judge):
 def test_every_kind_of_object_that_a_clinic_has_is_made_by_a_profile():
     there = {series.sop_class for name in names() for series in load(name).series}
     assert {KINDS[uid] for uid in there} == set(KINDS.values())
+
+
+@pytest.mark.parametrize("name", ["ct", "rf", "sc", "nm"])
+def test_names_are_in_the_letters_that_are_declared(name, tmp_path):
+    """As DCMTK reads them; the Japanese ones, which its Debian build cannot convert, as Python does."""
+    path = tmp_path / "one.dcm"
+    next(made(name)).dataset.save_as(path, enforce_file_format=True)
+    if name == "nm":
+        told = path.read_bytes().split(b"\x10\0\x10\0PN")[1][2:60].decode("iso2022_jp", "ignore")
+    else:
+        told = subprocess.run(["dcmdump", "+U8", "+P", "PatientName", path], capture_output=True).stdout.decode()
+    families, _ = LETTERS[load(name).data.names]
+    assert any(family.split("=")[-1] in told for family in families)
 
 
 def digests(name: str, **told) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -79,3 +80,12 @@ def test_only_what_changed_is_made_anew(house, exporter, monkeypatch):
     assert made == ["b7"]
     house.say("b8/session", None)
     assert ("dicom_fleet_box_online", "b8", "default") not in samples(exporter)
+
+
+def test_several_may_ask_at_once_while_boxes_come_and_go(house, exporter):
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(exporter.text) for _ in range(40)]
+        for number in range(400):
+            with house.inventory.lock:
+                house.say(f"b{number % 50}/session", session() if number % 3 else None)
+        assert all(answer.result() for answer in asked)

@@ -155,3 +155,11 @@ def test_a_keyring_that_others_may_write_is_not_used(tmp_path):
     path.chmod(0o666)
     with pytest.raises(IdentityError, match="written by others"):
         load_keyring(path)
+
+
+@pytest.mark.parametrize("name", ["kid", "body"])
+def test_what_is_nested_as_deeply_as_can_just_be_read_is_malformed(keyring, name):
+    for depth in range(800, 1000):
+        payload = b'{"%s":' % name.encode() + b"[" * depth + b"]" * depth + b"}"
+        found = judge(keyring, ADMIN.body("reboot"), payload=payload)
+        assert (type(found), found.code) == (Rejection, "malformed")
