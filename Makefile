@@ -15,7 +15,6 @@ test: $(STAMP) peers image-tools lint
 # Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
 # interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
 test-long: export SOAK ?= 600
-test-long: ARCH := arm64
 test-long: $(STAMP) peers image-tools
 	$(BIN)/pytest -m long
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SUITE = "trixie"
-"""Debian 13: RAUC 1.13 knows `min-bundle-version`, Linux 6.12 a Raspberry Pi 5, systemd 257 encrypts what it makes."""
+"""Debian 13: RAUC 1.13 knows `min-bundle-version`, systemd 257 encrypts the partitions that it makes."""
 PYTHON = "3.13"
 """That of the suite: the package must be built for it."""
 

@@ -131,8 +131,7 @@ def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple
     _user(root)
     subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
     for layer in (HERE / "root", board.folder / "root", *add):
-        if layer.is_dir():
-            shutil.copytree(layer, root, symlinks=True, dirs_exist_ok=True)
+        lay(layer, root)
     _template(root / "etc/rauc/system.conf.in", board, version)
     shutil.copy(ca, root / "etc/rauc/ca.pem")
     for folder in ("state", "data", "boot/config"):
@@ -151,6 +150,22 @@ def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple
     _units(root)
     for name in ("vmlinuz.old", "initrd.img.old"):
         (root / name).unlink(missing_ok=True)
+
+
+def lay(layer: Path, root: Path) -> None:
+    """Lay a folder over the tree. Rights are ours: those of a clone depend on the umask of whoever made it."""
+    for path in sorted(layer.rglob("*")):
+        target = root / path.relative_to(layer)
+        if path.is_symlink():
+            target.unlink(missing_ok=True)
+            target.symlink_to(path.readlink())
+        elif path.is_dir():
+            if not target.is_dir():
+                target.mkdir()
+                target.chmod(0o755)
+        else:
+            shutil.copyfile(path, target)
+            target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def _user(root: Path) -> None:

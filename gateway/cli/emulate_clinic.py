@@ -14,7 +14,7 @@ from gateway.cli.context import echo_table, print_json
 from gateway.cli.emulate_modality import place, stopped
 from gateway.emulator.clinic import Clinic
 from gateway.emulator.profile import ProfileError
-from gateway.emulator.scenario import load, names
+from gateway.emulator.scenario import Scenario, load, names
 
 COLUMNS = ("ae_title", "profile", "studies", "sent", "acknowledged", "missing", "from_worklist")
 
@@ -28,6 +28,7 @@ COLUMNS = ("ae_title", "profile", "studies", "sent", "acknowledged", "missing", 
 @click.option(
     "--archive-port", type=click.IntRange(0, 65535), help="Where the box delivers to, instead of the scenario's."
 )
+@click.option("--address", help="Where this machine listens for the box, instead of the scenario's.")
 @click.option("--log", type=click.Path(path_type=Path), help="Append one JSON line per object sent and received.")
 @click.option("--json", "as_json", is_flag=True, help="Print ports, then the sum, as one JSON object each.")
 @click.pass_context
@@ -39,6 +40,7 @@ def clinic(
     seed: int | None,
     speed: float | None,
     archive_port: int | None,
+    address: str | None,
     log: Path | None,
     as_json: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def clinic(
     if scenario_name is None:
         raise click.UsageError(f"which SCENARIO? There are {', '.join(names())}, or a file that ends with .toml")
     try:
-        scenario = _changed(scenario_name, to, seed, speed, archive_port)
+        scenario = _changed(scenario_name, to, archive_port, {"seed": seed, "speed": speed, "address": address})
         with ExitStack() as stack:
             file = stack.enter_context(open(log, "a")) if log else None
             here = Clinic(scenario, file)
@@ -75,7 +77,7 @@ def clinic(
         ctx.exit(1)
 
 
-def _changed(name: str, to: str | None, seed: int | None, speed: float | None, archive_port: int | None) -> Any:
+def _changed(name: str, to: str | None, archive_port: int | None, settings: dict[str, Any]) -> Scenario:
     told = load(name)
     changed: dict[str, Any] = {}
     if to is not None:
@@ -85,7 +87,7 @@ def _changed(name: str, to: str | None, seed: int | None, speed: float | None, a
         changed["line"] = told.line.model_copy(update={"port": archive_port})
     elif archive_port is not None:
         changed["archive"] = told.archive.model_copy(update={"port": archive_port})
-    changed |= {key: value for key, value in (("seed", seed), ("speed", speed)) if value is not None}
+    changed |= {key: value for key, value in settings.items() if value is not None}
     return load(name, **changed)
 
 

@@ -112,10 +112,10 @@ class Clinic:
 
     def open(self) -> Ports:
         """Start archive, line and RIS, and say where they are."""
-        scenario = self._scenario
+        scenario, here = self._scenario, self._scenario.address
         web = self._open_archive() if self._archive is None else None
         if scenario.ris is not None:
-            self._ris = Ris(self._orders(), port=scenario.ris.port, ae_title=scenario.ris.ae_title)
+            self._ris = Ris(self._orders(), port=scenario.ris.port, ae_title=scenario.ris.ae_title, address=here)
             self._ris.start()
             self._stack.callback(self._ris.stop)
         assert self._archive is not None
@@ -124,28 +124,37 @@ class Clinic:
 
     def _open_archive(self) -> Stow | None:
         """Start the archive, its web door, and the line before whichever the box is to use."""
-        scenario, told = self._scenario, self._scenario.archive
-        commits = Commits(told.commit, port=told.commit_port)
+        scenario, told, here = self._scenario, self._scenario.archive, self._scenario.address
         self._archive = Pacs(
-            told.port, ae_title=told.ae_title, rules=told.rules, refuse_syntaxes=told.refuse_syntaxes, commits=commits,
+            told.port,
+            ae_title=told.ae_title,
+            address=here,
+            rules=told.rules,
+            refuse_syntaxes=told.refuse_syntaxes,
+            commits=Commits(told.commit, port=told.commit_port),
             shelf=self._shelf,
-        )  # fmt: skip
+        )
         self._archive.start()
         self._stack.callback(self._archive.stop)
         web = None
         if told.http_port is not None:
-            web = Stow(self._shelf, self._archive.rules, port=told.http_port)
+            web = Stow(self._shelf, self._archive.rules, port=told.http_port, address=here)
             web.start()
             self._stack.callback(web.stop)
         if scenario.line is not None:
-            behind = ("127.0.0.1", web.port if web is not None else self._archive.port)
-            self._wan = self._stack.enter_context(Wan(self._line(), behind, port=scenario.line.port))
+            behind = (self._here, web.port if web is not None else self._archive.port)
+            self._wan = self._stack.enter_context(Wan(self._line(), behind, address=here, port=scenario.line.port))
         return web
 
     def close(self) -> None:
         """Close every port."""
         self.stop.set()
         self._stack.close()
+
+    @property
+    def _here(self) -> str:
+        """Where this machine reaches its own ports."""
+        return "127.0.0.1" if self._scenario.address == "0.0.0.0" else self._scenario.address
 
     def _line(self) -> Line:
         told = self._scenario.line
@@ -190,7 +199,7 @@ class Clinic:
         self.stop.wait(settings.start_min * 60 / scenario.speed)
         target = scenario.target
         box = Peer(target.host, target.port, target.ae_title)
-        ris = Peer("127.0.0.1", self._ris.port, scenario.ris.ae_title) if self._ris and scenario.ris else None
+        ris = Peer(self._here, self._ris.port, scenario.ris.ae_title) if self._ris and scenario.ris else None
         places = Places(
             box,
             worklist=ris if settings.worklist else None,

@@ -138,7 +138,7 @@ class Scanner:
         listener = None
         if profile.exam.commitment and places.commitment and profile.commitment.wait == "new":
             title = profile.commitment.ae_title or profile.network.ae_title
-            listener = ReportListener(title, places.listen, self.outcome.commitments)
+            listener = ReportListener(title, places.listen, self.outcome.commitments, places.commitment)
         try:
             number = 0
             while not self._stop.is_set() and (number < self._act.studies or profile.exam.endless):

@@ -96,6 +96,8 @@ class Scenario(_Table):
     """The day passes so many times as fast."""
     settle_s: float = Field(60.0, ge=0)
     """How long the box may take after the last image, on the wall's clock."""
+    address: str = "127.0.0.1"
+    """Where this machine listens; a box elsewhere needs one that it reaches."""
     target: Target = Target()
     archive: Archive = Archive()
     line: LineSettings | None = None

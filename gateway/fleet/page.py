@@ -80,7 +80,7 @@ def _banners(view: View) -> list[Html]:
     found = []
     for line in view.lines:
         if not line.connected:
-            said = f"✖ No connection to the broker for tenant {line.tenant} since {ago(line.since, view.wall)}: "
+            said = f"✖ Tenant {line.tenant} is not watched since {ago(line.since, view.wall)}: "
             found.append(h("p", said, line.reason, ". What is shown is what was known then.", role="alert"))
         elif line.drops:
             said = f"▲ The broker drops what it is to send us of tenant {line.tenant}; boxes may be missing. "

@@ -72,6 +72,8 @@ class Line:
         self.sessions = 0
         self.drops = False
         """The broker did not answer a subscription: it drops what it is to send us."""
+        self._told = ""
+        """The reason that was logged last."""
         self._asked: set[Key] = set()
         self._settings = settings
         self._inventory = inventory
@@ -90,9 +92,9 @@ class Line:
                 self._live(stop, beat)
             except Exception as error:  # noqa: BLE001 - the network door: a broker's nonsense makes paho raise anything
                 reason = (error.detail or str(error)) if isinstance(error, GatewayError) else type(error).__name__
-                if reason != self.reason:
+                if reason != self._told:
                     log.warning("broker_lost tenant=%s reason=%r", self.tenant, reason)
-                self.reason = reason
+                self.reason = self._told = reason
             self._become(False)
             attempt = 0 if time.monotonic() - began > STEADY_S else attempt + 1
             delay_s = next_delay_s(attempt, RETRY_FIRST_S, RETRY_CEILING_S, random.random())
@@ -113,8 +115,9 @@ class Line:
         try:
             self._open(client, stop, beat)
             self._excuse()
+            self.reason = "connected, and hearing what the broker kept"
             self._subscribe(client, stop, beat)
-            self.sessions, self.reason = self.sessions + 1, ""
+            self.sessions, self.reason, self._told = self.sessions + 1, "", ""
             self._become(True)
             log.info("broker_connected tenant=%s host=%s", self.tenant, self._settings.host)
             self._say(client, session, 0, "online", "connect")

@@ -14,6 +14,8 @@ import os
 import re
 import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +61,12 @@ def ensure_key(home: Path) -> bytes:
 def finish(home: Path) -> bool:
     """Move what was taken into place; return whether there was something. Raises OSError."""
     incoming = home / INCOMING
-    if not incoming.is_dir():
+    if incoming.is_symlink() or not incoming.is_dir():
         return False
-    for path in sorted(incoming.iterdir(), key=lambda path: (path.name == RECORD, path.name == NAME, path.name)):
-        path.replace(home / path.name)
+    with _opened(incoming) as folder:
+        names = [entry.name for entry in os.scandir(folder)]
+        for name in sorted(names, key=lambda name: (name == RECORD, name == NAME, name)):
+            os.replace(name, home / name, src_dir_fd=folder)
     fsync_directory(home)
     incoming.rmdir()
     fsync_directory(home)
@@ -84,18 +88,31 @@ def take(parcel: Parcel, home: Path, source: str, *, again: bool = False) -> Tak
     part = home / PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    _gather(parcel, home, part, key)
-    settings = examine(part)
-    known[source] = {**before, **parcel.digests}
-    write_file(part / RECORD, json.dumps(known).encode(), MODE)
-    fsync_directory(part)
+    with _opened(part) as folder:
+        _gather(parcel, home, folder, key)
+        settings = examine(part)
+        known[source] = {**before, **parcel.digests}
+        write_file(RECORD, json.dumps(known).encode(), MODE, folder)
+        os.fsync(folder)
     part.rename(home / INCOMING)
     fsync_directory(home)
     finish(home)
     return Taken(settings, changed=True)
 
 
-def _gather(parcel: Parcel, home: Path, part: Path, key: bytes) -> None:
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """A folder of ours, held open: what the service puts in its place meanwhile is not written to, nor moved."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "is not ours", str(folder))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _gather(parcel: Parcel, home: Path, folder: int, key: bytes) -> None:
     """Write the parcel, and beside it what the box has already, so that both can be examined as one."""
     if KEY in parcel.files:
         raise ConfigError(f"{KEY} is made on the box and never leaves it", hint=f"take {KEY} out of the folder")
@@ -108,7 +125,7 @@ def _gather(parcel: Parcel, home: Path, part: Path, key: bytes) -> None:
     contents = {name: content for name, content in had.items() if content is not None} | parcel.files
     contents.setdefault(CERTIFICATE, own_certificate(key, _id(parcel.text)))
     for name, content in {**contents, NAME: parcel.text.encode()}.items():
-        write_file(part / name, content, MODE)
+        write_file(name, content, MODE, folder)
 
 
 def _id(text: str) -> str:

@@ -82,7 +82,7 @@ def _run(*words: str, within_s: float = SHORT_S) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UpdateError(f"rauc does not answer: {type(error).__name__}") from error
     if done.returncode:
-        raise UpdateError(f"rauc {words[0]} failed: {_last(done.stderr)}")
+        raise UpdateError(f"rauc {words[0]} failed: {_cause(done.stderr.splitlines())}")
     return done.stdout
 
 

@@ -22,10 +22,13 @@ def make_directory(path: Path) -> None:
         fsync_directory(path.parent)
 
 
-def write_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a file and flush it, never through a link that somebody laid there; its name is not durable yet."""
+def write_file(path: Path | str, content: bytes, mode: int, folder: int | None = None) -> None:
+    """Write a file and flush it, never through a link that somebody laid there; its name is not durable yet.
+
+    `folder`: an open folder that a relative path begins at.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
+    with os.fdopen(os.open(path, flags, mode, dir_fd=folder), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

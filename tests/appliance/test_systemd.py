@@ -160,6 +160,30 @@ def test_with_one_it_receives_on_port_104_and_its_workers_compress_within_all_th
     assert rows["Uid"].split()[0] != "0"
 
 
+TO_A_FILE = """[Unit]
+ConditionPathExists=
+[Service]
+StandardOutput=append:/var/log/screen
+TTYPath=
+TTYReset=no
+TTYVHangup=no
+TTYVTDisallocate=no
+"""
+"""A container has no console of its own; all that confines the screen stays."""
+
+
+def test_the_screen_shows_a_working_box_within_all_that_confines_it(box):
+    drop_in = box.tree / "etc/systemd/system/dicom-gateway-console@.service.d"
+    drop_in.mkdir()
+    (drop_in / "file.conf").write_text(TO_A_FILE)
+    box.run("systemctl", "daemon-reload")
+    assert box.run("systemctl", "start", "dicom-gateway-console@tty1.service").returncode == 0
+    shown = box.tree / "var/log/screen"
+    assert until(lambda: shown.exists() and "WELL" in shown.read_text(), 60), box.log("dicom-gateway-console@tty1")
+    assert "port 104" in shown.read_text()
+    box.run("systemctl", "stop", "dicom-gateway-console@tty1.service")
+
+
 def test_secrets_of_root_reach_the_service_alone(box):
     path = "/run/credentials/dicom-gateway.service/secret_broker"
     assert box.say("runuser", "-u", "dicom-gateway", "--", "cat", path) == "a secret of root"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import sys
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -64,6 +65,7 @@ def main(
     show_config: bool,
 ) -> None:
     """Find out whether a box is fit for a clinic. Exit code 0 when no case failed, 1 when one did, 2 for usage."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started ends too
     try:
         rig = load(rig_file) if rig_file else None
     except RigError as error:
@@ -76,7 +78,8 @@ def main(
     if show_config:
         if rig is None:
             raise click.UsageError("--show-config needs --rig FILE")
-        click.echo(box_config(rig))
+        click.echo(f'# [gateway] id = "{rig.box.mqtt_id}", ae_title = "{rig.box.ae_title}"')
+        click.echo(box_config(rig, mqtt_tls="# tls = { … }, as the broker asks for").strip())
         return
     unknown = [name for name in wanted if not any(fnmatch(one, name) for one in every)]
     if unknown:

@@ -69,7 +69,7 @@ class MachineTarget:
 
     def start(self) -> None:
         self._machine.start()
-        if not until(lambda: answers(self.place), BOOT_S):
+        if not until(lambda: answers(self.place), 2 * BOOT_S):  # the first start lays out the disk
             raise Failed(f"the image did not come up: {self._machine.log()}")
 
     def stop(self) -> None:

@@ -175,7 +175,7 @@ def _course(protocol: Protocol) -> Html:
 
 def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, width: float) -> list[Html]:
     one, two = h("span", class_="key"), h("span", class_="key two")
-    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "arrived at the archive")
+    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "archived")
     second = h("figcaption", h("b", title), ": objects that waited in the box")
     return [
         h("figure", first, plot.throughput(points, bands, width)),

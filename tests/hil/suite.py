@@ -6,6 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,10 @@ def play(
     form = "short" if short else "full"
     protocol = Protocol(target.kind, target.rig.name, f"{place.host}:{place.port}", seed, form, time.time())
     protocol.suite = version()
-    world = World(target.rig, folder)
-    try:
+    with ExitStack() as stack:
+        stack.callback(target.stop)
+        world = World(target.rig, folder)
+        stack.callback(world.stop)
         world.start()
         target.start()
         run = Run(target, world, seed, short, speed_up, day_speed)
@@ -93,15 +96,11 @@ def play(
             protocol.results.append(result)
             _take_pictures(protocol.pictures, stage)
             told(result)
-        world.timeline.arrived()
         protocol.strange = len({uid for uid, _ in world.timeline.arrived()} - {uid for uid, _ in run.sent})
         if target.rig.fresh and protocol.strange:
             protocol.results.append(_strange(protocol.strange))
         protocol.points = list(world.timeline.points)
         protocol.identity = (world.heard.last("/birth") if world.heard else None) or {}
-    finally:
-        target.stop()
-        world.stop()
     protocol.seconds = time.time() - protocol.began_at
     return protocol
 

@@ -173,7 +173,10 @@ class AddressTarget:
     def log(self) -> str:
         if not self.rig.box.log:
             return "the rig names no command that prints the box's log\n"
-        done = subprocess.run(self.rig.box.log, capture_output=True, text=True, timeout=COMMAND_S)
+        try:
+            done = subprocess.run(self.rig.box.log, capture_output=True, text=True, timeout=COMMAND_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"the rig's command {self.rig.box.log[0]} could not be run: {error}\n"
         return done.stdout + done.stderr
 
 

@@ -14,21 +14,22 @@ import trustme
 
 from gateway.emulator.study import ct_study
 from tests.broker import Broker
-from tests.image.machine import Machine
+from tests.image.machine import FIRMWARE, Machine
 from tests.orthanc import Orthanc
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 HOST = "10.0.2.2"
 """How the guest reaches 127.0.0.1 of this machine."""
-TOOLS = ("mmdebstrap", "qemu-system-x86_64", "mcopy", "rauc", "grub-mkimage", "zstd")
+TOOLS = ("mmdebstrap", "qemu-system-x86_64", "swtpm", "mcopy", "rauc", "mksquashfs", "grub-mkimage", "zstd")
+FILES = (FIRMWARE / "OVMF_CODE_4M.fd", Path("/usr/lib/grub/x86_64-efi/moddep.lst"))
 
 
 def missing() -> str:
     """Say what keeps this machine from building and booting an image; empty when nothing does."""
     if os.geteuid() != 0:
         return "an image is built by root (chroot)"
-    lacking = [tool for tool in TOOLS if not shutil.which(tool)]
+    lacking = [tool for tool in TOOLS if not shutil.which(tool)] + [str(path) for path in FILES if not path.exists()]
     return f"not installed: {', '.join(lacking)}; run `.ci/setup image`" if lacking else ""
 
 

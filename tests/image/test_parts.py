@@ -57,6 +57,23 @@ def test_rauc_takes_signed_verity_bundles_of_this_board_only(board, tmp_path):
     assert [said[f"slot.system.{number}"]["bootname"] for number in (0, 1)] == ["A", "B"]
 
 
+def test_the_rights_of_a_clone_do_not_come_into_the_image(tmp_path):
+    layer, root = tmp_path / "layer", tmp_path / "root"
+    for folder in (layer / "etc/new", root / "etc"):
+        folder.mkdir(parents=True)
+    (root / "etc").chmod(0o755)
+    for name, mode in (("plain", 0o600), ("program", 0o700)):
+        (layer / "etc/new" / name).write_text(name)
+        (layer / "etc/new" / name).chmod(mode)
+    (layer / "etc/new").chmod(0o700)
+    (layer / "etc/link").symlink_to("/nowhere")
+    (layer / "etc").chmod(0o700)
+    tree.lay(layer, root)
+    tree.lay(layer, root)
+    modes = {path.name: path.lstat().st_mode & 0o777 for path in [root / "etc", *(root / "etc").rglob("*")]}
+    assert modes == {"etc": 0o755, "new": 0o755, "plain": 0o644, "program": 0o755, "link": 0o777}
+
+
 def test_no_image_asks_for_a_password_or_leads_to_a_shell():
     assert {"getty@.service", "serial-getty@.service", "debug-shell.service"} <= set(tree.NEVER)
     for unit in ("emergency", "rescue"):

@@ -142,6 +142,18 @@ def test_a_link_on_a_stick_brings_no_file_of_the_box(home, with_broker, tmp_path
     assert not (home / "password.txt").exists()
 
 
+def test_root_moves_and_writes_nothing_by_way_of_a_link_that_the_service_laid(home, config, tmp_path):
+    elsewhere = tmp_path / "etc"
+    elsewhere.mkdir()
+    (elsewhere / "shadow").write_text("secret of the box")
+    for name in (install.INCOMING, install.PART, "gateway.toml", "result.txt", ".result.txt.part", ".device.key.part"):
+        (home / name).symlink_to(elsewhere if "incoming" in name else elsewhere / "shadow")
+    configure(home, config)
+    assert [path.name for path in elsewhere.iterdir()] == ["shadow"]
+    assert (elsewhere / "shadow").read_text() == "secret of the box"
+    assert not (home / "shadow").exists()
+
+
 def test_the_key_is_made_on_the_box_its_request_is_written_out_and_the_certificate_comes_back(home, with_broker):
     assert configure(home, with_broker).exit_code == 0
     key = load_pem_private_key((home / "device.key").read_bytes(), None)
