@@ -18,7 +18,8 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 class Committing:
-    """pynetdicom as an archive that commits: at once on the same association, on a new one, or when told to."""
+    """pynetdicom as an archive that commits: at once on the same association, on a new one, on the next one that it is
+    called on (about what it was asked before), or when told to."""
 
     def __init__(self, port, *, how="same", gateway_port=0, fail=(), forget=(), calling="ANY"):
         self.how, self.gateway_port, self.fail, self.forget, self.calling = how, gateway_port, fail, forget, calling
@@ -42,6 +43,8 @@ class Committing:
         assert event.request.RequestedSOPInstanceUID == WELL_KNOWN and event.request.ActionTypeID == 1
         if self.how == "same":
             threading.Thread(target=self._report, args=(event.assoc, request)).start()
+        elif self.how == "next" and self.asked[:-1]:
+            threading.Thread(target=self._report, args=(event.assoc, self.asked[-2])).start()
         elif self.how == "new":
             threading.Thread(target=self.call, args=(request,)).start()
         return 0x0000, None
@@ -141,6 +144,19 @@ def test_nothing_is_released_before_the_report(committing, make_box, dimse, ct_f
     assert len(archive.stored) == len(ct_files)
     asked = [item.ReferencedSOPInstanceUID for request in archive.asked for item in request.ReferencedSOPSequence]
     assert sorted(asked) == sorted(archive.stored)
+
+
+def test_a_report_on_a_later_association_of_ours_counts(committing, make_box, dimse, ct_files, wait_until):
+    archive = committing(how="next")
+    box = make_box(dimse(archive.port, more=EVIDENCE)).start()
+    send(box, ct_files[:1])
+    assert wait_until(lambda: len(archive.asked) == 1), box.log()
+    time.sleep(1.5)  # longer than it waits for a report on that association
+    assert states(box)["sent"] == 1
+    send(box, ct_files[1:2])
+    assert wait_until(lambda: states(box)["confirmed"] == 1), (box.log(), box.ask("status"))
+    assert archive.answers == [0x0000] and len(archive.asked) == 2
+    assert states(box) == {"queued": 0, "sent": 1, "confirmed": 1, "held": 0}
 
 
 def test_a_report_that_comes_after_a_kill_still_counts(committing, make_box, dimse, ct_files, wait_until):
