@@ -67,6 +67,8 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     print(f"memory in use: {used:.0f} MiB")
     assert used <= MOST_MIB
 
+    screen = machine.run("fold -w 80 </dev/vcs1")
+    assert "EDGEGW" in screen and "10.0.2.15" in screen, screen
     assert machine.run("stat --format %u /data/gateway").strip() == "900", "the next version would not own its studies"
     assert machine.attempt("touch /usr/x")[0] != 0
     assert "noexec" in machine.run("findmnt --noheadings --output OPTIONS /var/lib/dicom-gateway")
