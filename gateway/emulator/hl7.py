@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.emulator.orders import Order
 
+Control = Literal["NW", "CA", "XO"]
 START, END = b"\x0b", b"\x1c\r"
 CHARACTER_SETS = {"8859/1": "latin-1", "UNICODE UTF-8": "utf-8", "8859/5": "iso8859-5", "": "ascii"}
 """MSH-18 -> encoding."""
@@ -18,8 +20,6 @@ KINDS = {
     "update": ("ADT^A08^ADT_A01", "2.5.1"),
     "merge": ("ADT^A40^ADT_A39", "2.5.1"),
 }
-CONTROLS = ("NW", "CA", "XO")
-"""ORC-1: new, cancelled, changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,16 @@ def escaped(text: str) -> str:
 
 
 def message(
-    order: Order, kind: str, number: int, *, control: str = "NW", character_set: str = "UNICODE UTF-8", merged: str = ""
+    order: Order,
+    kind: str,
+    number: int,
+    *,
+    control: Control = "NW",
+    character_set: str = "UNICODE UTF-8",
+    merged: str = "",
 ) -> bytes:
-    """Return one message for an order. `kind` is a key of KINDS, `control` one of CONTROLS; `merged` is the patient
-    ID that ceases to be. Raises UnicodeEncodeError for a name that the character set does not have."""
+    """Return one message for an order. `kind` is a key of KINDS; `control` is ORC-1: new, cancelled, changed; `merged`
+    is the patient ID that ceases to be. Raises UnicodeEncodeError for a name that the character set does not have."""
     event, version = KINDS[kind]
     when = f"{order.date}{order.time}"
     name = escaped(order.patient_name.split("=")[0])
@@ -60,7 +66,7 @@ def message(
     return ("\r".join(segments) + "\r").encode(CHARACTER_SETS[character_set])
 
 
-def _order_segments(order: Order, kind: str, control: str, when: str) -> list[str]:
+def _order_segments(order: Order, kind: str, control: Control, when: str) -> list[str]:
     what, urgent = escaped(order.description), "S" if order.stat else "R"
     placer, filler = f"{order.accession_number}^EMURIS", f"{order.procedure_id}^EMURIS"
     order_control = f"ORC|{control}|{placer}|{filler}||{'CA' if control == 'CA' else 'SC'}||^^^{when}^^{urgent}"

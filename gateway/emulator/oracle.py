@@ -48,11 +48,3 @@ def prove(sent: Iterable[Sent], received: Iterable[Received]) -> list[StudyProof
         )
         for study, ones in studies.items()
     ]
-
-
-def altered_or_lost(sent: Iterable[Sent], received: Iterable[Received]) -> list[str]:
-    """Return the SOP Instance UIDs that were acknowledged and are not with the archive byte for byte."""
-    arrived = {(instance.sop_instance_uid, instance.sha256) for instance in received if instance.kept}
-    return [
-        one.sop_instance_uid for one in sent if one.acknowledged and (one.sop_instance_uid, one.sha256) not in arrived
-    ]

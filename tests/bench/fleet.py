@@ -78,6 +78,8 @@ class Fleet:
         began = time.perf_counter()
         self.simulator = self._ours("simulate", "-n", str(boxes), "--json", *more)
         self.wait(lambda: self.shown()["online"] >= 0.97 * boxes, 600, "not all boxes are shown")
+        connected = 'dicom_fleet_connected{tenant="simulated"} 1.0'
+        self.wait(lambda: connected in self.metrics(), 300, "the monitor has not heard all that is retained")
         return time.perf_counter() - began
 
     def metrics(self) -> str:
@@ -151,7 +153,7 @@ def _latency(fleet: Fleet, count: int) -> list[float]:
         shown = re.compile(rf"^dicom_fleet_box_unsent_objects{{[^}}]*{PROBE}[^}}]*}} {number}\.0$", re.MULTILINE)
         while not shown.search(fleet.metrics()):
             if time.perf_counter() - at > 90:
-                raise SystemExit(f"message {number} of the probe never came to /metrics; before it {quantiles(waits)}")
+                raise SystemExit(f"message {number} of the probe never came to /metrics")
         waits.append(time.perf_counter() - at)
         probe.turn(lambda: probe.line.idle)
         time.sleep(0.5)

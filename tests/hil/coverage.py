@@ -12,7 +12,10 @@ from tests.hil.verdict import Outcome
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- coverage: written by `make hil RECORD=1` -->", "<!-- end of coverage -->"
-STORED = "stored and forwarded"
+STORED, LAST = "stored and forwarded", "last run"
+LEGEND = (
+    "✔ passed, ✖ failed, – not applicable; P a process, Q the image in QEMU, B a box; a small letter: the short form."
+)
 Cells = dict[tuple[str, str], str]
 """Row and column -> what was last run there."""
 
@@ -34,29 +37,31 @@ def read(text: str) -> Cells:
 
 def updated(cells: Cells, protocol: Protocol) -> Cells:
     """Return the cells with what this run played."""
-    told = f"{protocol.kind} {datetime.fromtimestamp(protocol.began_at, UTC):%Y-%m-%d} {protocol.form}"
+    day = f"{datetime.fromtimestamp(protocol.began_at, UTC):%Y-%m-%d}"
+    letter = protocol.kind[0].upper() if protocol.form == "full" else protocol.kind[0]
     fresh = dict(cells)
     for one in protocol.results:
         if one.outcome is Outcome.NOT_APPLICABLE:
-            fresh.setdefault(_place(one.name, ""), "")
+            fresh.setdefault(_place(one.name, LAST), "–")
             continue
         sign = "✔" if one.outcome is Outcome.PASSED else "✖"
-        for profile in one.profiles or ("",):
-            fresh[_place(one.name, profile)] = f"{sign} {told}"
+        for profile in one.profiles:
+            fresh[_place(one.name, profile)] = f"{sign}{letter}"
+        fresh[_place(one.name, LAST)] = day
     return fresh
 
 
 def _place(case: str, profile: str) -> tuple[str, str]:
     if case.startswith("quirk-"):
-        return case.removeprefix("quirk-"), "played"
+        return case.removeprefix("quirk-"), LAST if profile == LAST else "played"
     return profile, STORED if case.startswith("profile-") else case
 
 
 def tables(cells: Mapping[tuple[str, str], str]) -> str:
     """Return both tables in Markdown."""
-    others = sorted({column for _, column in cells if column not in ("played", STORED)})
-    profiles = _table("profile", names(), [STORED, *others], cells)
-    return f"{profiles}\n\n{_table('mistake', list(quirks()), ['played'], cells)}"
+    others = sorted({column for _, column in cells if column not in ("played", LAST, STORED)})
+    profiles = _table("profile", [*names(), LAST], [STORED, *others], cells)
+    return f"{LEGEND}\n\n{profiles}\n\n{_table('mistake', list(quirks()), ['played', LAST], cells)}"
 
 
 def _table(name: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, str], str]) -> str:

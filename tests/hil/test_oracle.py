@@ -137,9 +137,9 @@ def test_the_coverage_table_keeps_what_another_target_played(tmp_path):
         protocol.results.append(Result("quirk-Q1", "", "", Outcome.FAILED, profiles=("ct",)))
         coverage.record(protocol, path)
     cells = coverage.read(path.read_text())
-    assert cells["ct", coverage.STORED] == "✔ qemu 1970-01-01 full"
-    assert cells["mr", coverage.STORED] == "✔ process 1970-01-01 full"
-    assert cells["Q1", "played"] == "✖ process 1970-01-01 full"
+    assert cells["ct", coverage.STORED] == "✔Q"
+    assert cells["mr", coverage.STORED] == "✔P"
+    assert cells["Q1", "played"] == "✖P" and cells["Q1", coverage.LAST] == "1970-01-01"
     assert path.read_text().endswith("after\n")
 
 

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from tests.hil.world import bad
 SMALL = Limits(images=4, side=128)
 MORE = Limits(images=12)
 OUTAGE_HOURS = 2.0
+AT_WORK_S = 120.0
+"""A scanner that has not sent anything after so long never will."""
 PATIENT_ID = r"EMU[0-9]{8}"
 RAISE_S = CLEAR_S = 30.0
 """`destination_ill` must hold for so long before it is told, and be gone for so long before it is cleared."""
@@ -63,26 +65,24 @@ def _working(stage: Stage) -> Iterator[None]:
         raise Failed(f"a scanner was kept waiting: {failures[0]}")
 
 
-def _line(stage: Stage, how: Line) -> None:
-    """Scanners work on while the line is out; then all of it arrives."""
-    with _working(stage), bad(stage.world.line, how):
+def _out(stage: Stage, outage: AbstractContextManager[None]) -> None:
+    """Scanners work on while something is away; then all of it arrives."""
+    with _working(stage), outage:
         time.sleep(_outage_s(stage))
+        stage.wait_for("anything that waits", lambda: stage.acknowledged - stage.world.known(), AT_WORK_S)
         stage.figures["waiting_at_the_end"] = len(stage.acknowledged - stage.world.known())
     stage.all_acknowledged()
     began = time.monotonic()
     stage.all_arrive()
     stage.figures["drained_s"] = round(time.monotonic() - began, 2)
+
+
+def _line(stage: Stage, how: Line) -> None:
+    _out(stage, bad(stage.world.line, how))
 
 
 def _archive(stage: Stage) -> None:
-    """The archive is switched off; then all of it arrives."""
-    with _working(stage), stage.world.no_archive():
-        time.sleep(_outage_s(stage))
-        stage.figures["waiting_at_the_end"] = len(stage.acknowledged - stage.world.known())
-    stage.all_acknowledged()
-    began = time.monotonic()
-    stage.all_arrive()
-    stage.figures["drained_s"] = round(time.monotonic() - began, 2)
+    _out(stage, stage.world.no_archive())
 
 
 def _moody(stage: Stage, rules: tuple[str, ...]) -> None:
@@ -119,10 +119,11 @@ def _broker(stage: Stage) -> None:
 def _killed(stage: Stage, how: str) -> None:
     """The box goes in the midst of its work and comes back; scanners send again what was not answered."""
     stage.needs(how)
-    end, limits = threading.Event(), Limits(images=6 if stage.short else 40, side=256)
+    end, over = threading.Event(), threading.Event()
+    limits = Limits(images=6 if stage.short else 40, side=256)
 
     def fall() -> None:
-        time.sleep(0.5)
+        stage.wait_for("work", lambda: len(stage.acknowledged) > 2, AT_WORK_S)
         stage.target.kill() if how == "kill" else stage.target.cut_power()
         time.sleep(0.5)
         began = time.monotonic()
@@ -132,13 +133,16 @@ def _killed(stage: Stage, how: str) -> None:
     def scan(profile: str) -> Any:
         """Studies until the box fell, and one more round than it takes to come back."""
         while not end.is_set():
-            stage.scan(profile, limits=limits, rounds=200, retry_s=1.0, timeout_s=10.0)
+            stage.scan(profile, limits=limits, rounds=200, retry_s=1.0, timeout_s=10.0, stop=over)
 
     threads = [threading.Thread(target=scan, args=(profile,)) for profile in ("ct", "mr")]
     for thread in threads:
         thread.start()
     try:
         fall()
+    except Failed:
+        over.set()
+        raise
     finally:
         end.set()
         for thread in threads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import math
 import os
 import re
 import shutil
@@ -21,8 +22,8 @@ from pathlib import Path
 
 from tests.ports import free_port
 
-BOOT_S = 600
-"""A busy machine without KVM may need so long; an idle one needs a tenth."""
+BOOT_S = 1800
+"""A very busy machine without KVM may need so long; an idle one needs a minute."""
 NICE = 10
 """A processor emulated in software must not starve the tests beside it."""
 CPU = "Nehalem"
@@ -79,6 +80,8 @@ class Machine:
         self.more: list[str] = []
         """Further arguments of QEMU."""
         self._shell: socket.socket | None = None
+        self._ready = False
+        """A shell has answered since it was switched on."""
         self._boots = 0
 
     def put(self, *files: Path, to: str = "CONFIG") -> None:
@@ -93,6 +96,7 @@ class Machine:
     def start(self, *extra: str) -> Machine:
         """Switch it on."""
         self._boots += 1
+        self._ready = False
         unit = base64.b64encode(SHELL.format(tty="ttyS1").encode()).decode()
         wanted = base64.b64encode(b"[Unit]\nWants=test-shell.service\n").decode()
         forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
@@ -162,25 +166,33 @@ class Machine:
 
     def attempt(self, command: str, patience_s: float = BOOT_S) -> tuple[int, str]:
         """Run a command on the box; return its exit code and what it printed. Waits until there is a shell."""
-        deadline, mark = time.monotonic() + patience_s, f"{time.monotonic_ns():x}"
-        line = f"\nstty -echo; echo begin-{mark[:4]}''{mark[4:]}; ( {command}\n ); echo end-{mark[:4]}''{mark[4:]} $?\n"
-        pattern = re.compile(rf"begin-{mark}\r?\n(.*)end-{mark} (\d+)".encode(), re.DOTALL)
-        seen, asked = b"", 0.0
+        if not self._ready:
+            # What is typed before there is a shell is lost, or not: only what may be done twice is said twice.
+            self._until(rb"shell-\d+", "stty -echo; echo shell-$$", patience_s, again_s=10)
+            self._ready = True
+        mark = f"{time.monotonic_ns():x}"
+        line = f"echo begin-{mark[:4]}''{mark[4:]}; ( {command}\n ); echo end-{mark[:4]}''{mark[4:]} $?"
+        found = self._until(rf"begin-{mark}\r?\n(.*)end-{mark} (\d+)".encode(), line, patience_s)
+        return int(found[2]), found[1].decode(errors="replace").replace("\r\n", "\n")
+
+    def _until(self, pattern: bytes, line: str, patience_s: float, again_s: float = math.inf) -> re.Match[bytes]:
+        """Type a line, every `again_s` anew, until the pattern has been seen."""
+        deadline, seen, typed = time.monotonic() + patience_s, b"", -math.inf
         while time.monotonic() < deadline:
-            if b"begin-" + mark.encode() not in seen and time.monotonic() - asked > 5:  # what is typed before is lost
-                asked = time.monotonic()
-                self._shell.sendall(line.encode())
+            if time.monotonic() - typed > again_s or not math.isfinite(typed):
+                typed = time.monotonic()
+                self._shell.sendall(f"\n{line}\n".encode())
             self._shell.settimeout(1)
             try:
                 block = self._shell.recv(65536)
             except TimeoutError:
                 continue
-            assert block, f"the box went away during {command!r}: {self.log()}"
+            assert block, f"the box went away during {line!r}: {self.log()}"
             seen += block
-            found = pattern.search(seen)
+            found = re.search(pattern, seen, re.DOTALL)
             if found:
-                return int(found[2]), found[1].decode(errors="replace").replace("\r\n", "\n")
-        raise AssertionError(f"{command!r} did not end: {seen[-2000:]!r}\n{self.log()}")
+                return found
+        raise AssertionError(f"{line!r} did not end: {seen[-2000:]!r}\n{self.log()}")
 
     def console(self) -> str:
         """Return what came over the serial console since it was switched on."""

@@ -9,11 +9,11 @@ import time
 import pytest
 
 from tests.image.conftest import missing
-from tests.image.machine import accelerator
+from tests.image.machine import BOOT_S, accelerator
 
 MIB = 2**20
 MOST_MIB = 300
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.skipif(bool(missing()), reason=missing())]
 
 
 def echo(machine) -> bool:
@@ -40,7 +40,7 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     machine.put(*world.config())
 
     machine.start()
-    assert wait_until(lambda: echo(machine), 900), machine.log()
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
     print(f"READY after {time.monotonic() - machine.started:.0f} s ({accelerator()})")
 
     files = make_study(50)
@@ -70,9 +70,7 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     assert machine.run("stat --format %u /data/gateway").strip() == "900", "the next version would not own its studies"
     assert machine.attempt("touch /usr/x")[0] != 0
     assert "noexec" in machine.run("findmnt --noheadings --output OPTIONS /var/lib/dicom-gateway")
-    assert "A_TRY=0" in machine.run(
-        "until grep -q A_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done; cat $_", 700
-    )
+    machine.run("until grep -q A_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done")
     machine.shut_down()
     result = machine.boot_file("CONFIG/result.txt")
     assert result is not None

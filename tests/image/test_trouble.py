@@ -11,6 +11,7 @@ import pydicom
 import pytest
 
 from tests.image.conftest import missing
+from tests.image.machine import BOOT_S
 from tests.image.test_box import echo, send
 from tests.image.test_update import good, only
 
@@ -47,7 +48,7 @@ def test_power_that_goes_twenty_times_during_reception_loses_nothing_acknowledge
     taken: set[str] = set()
     for cut in range(CUTS):
         machine.start()
-        assert wait_until(lambda: echo(machine), 900), machine.log()
+        assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
         files = make_study(40, seed=100 + cut)
         words = ["storescu", "-v", "-aec", "EDGEGW", "127.0.0.1", str(machine.port[104]), *map(str, files)]
         scanner = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -91,7 +92,7 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
     machine.put(*world.config())
     with machine.tpm():
         machine.start()
-        assert wait_until(lambda: echo(machine), 1800), machine.log()
+        assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
         files = make_study(5)
         send(machine, files)
         sent = {digest_of(path) for path in files}
@@ -105,7 +106,7 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
     assert not found_on(machine, files[0])
     with machine.tpm():
         machine.start()
-        assert wait_until(lambda: echo(machine), 900), machine.log()
+        assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
         assert '"accepted": 5' in machine.run("dicom-gateway status --json")
         machine.shut_down()
     with machine.tpm(anew=True):
@@ -118,7 +119,7 @@ def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make
     machine = make_machine(factory_image, forward=(104,))
     machine.put(*world.config())
     machine.start()
-    assert wait_until(lambda: echo(machine), 900), machine.log()
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
     files = make_study(3)
     send(machine, files)
     good(machine)
@@ -154,12 +155,12 @@ def test_a_service_that_hangs_is_started_again(factory_image, world, make_machin
     machine = make_machine(factory_image, forward=(104,))
     machine.put(*world.config())
     machine.start()
-    assert wait_until(lambda: echo(machine), 900), machine.log()
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
     machine.run("kill -STOP $(systemctl show --property MainPID --value dicom-gateway.service)")
     machine.run(
         "until [ $(systemctl show --property NRestarts --value dicom-gateway.service) -ge 1 ]; do sleep 1; done"
     )
-    assert wait_until(lambda: echo(machine), 900), machine.log()
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
 
 
 def test_a_system_that_hangs_is_reset_by_the_watchdog(factory_image, make_machine):

@@ -31,7 +31,7 @@ def slot(machine) -> tuple[str, str]:
 def good(machine) -> None:
     """Wait until the slot that runs is marked good."""
     name = slot(machine)[0]
-    machine.run(f"until grep -q {name}_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done", 1200)
+    machine.run(f"until grep -q {name}_TRY=0 /boot/config/EFI/BOOT/grubenv; do sleep 1; done")
 
 
 def only(folder, kind):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
 
 import pytest
+from pydicom.errors import InvalidDicomError
 
 from gateway.emulator.exam import Act, Places, Scanner
 from gateway.emulator.objects import Limits
 from gateway.emulator.profile import load, names
 from gateway.emulator.services import Peer
 from tests import wire
-from tests.conftest import Box, Storescp, until
+from tests.conftest import Box, Storescp, digest, until
 
 SMALL = Limits(images=2, frames=3, side=64)
 
@@ -44,6 +46,17 @@ def scans(box, name: str, limits: Limits = SMALL, rounds: int = 1, studies: int 
         return Scanner(profile, places, act).run()
 
 
+def archived(archive) -> set[str]:
+    """What the archive has; a file that it still writes is looked at again."""
+    found = set()
+    for path in archive.folder.iterdir():
+        try:
+            found.add(digest(path))
+        except (InvalidDicomError, EOFError, struct.error, KeyError, ValueError):
+            continue
+    return found
+
+
 def in_custody(box) -> set[str]:
     return set(wire.shelves(box.folder / "data"))
 
@@ -54,7 +67,7 @@ def test_what_a_scanner_sent_arrives_byte_for_byte(box, archive, name):
     assert outcome.acknowledged == len(outcome.sent) > 0
     sent = {digest for _, digest in outcome.sent}
     assert sent <= in_custody(box)
-    assert until(lambda: sent <= archive.digests()), "not all is with the archive"
+    assert until(lambda: sent <= archived(archive)), "not all is with the archive"
 
 
 MENDED_BY_ROUNDS = {"Q10": 2, "Q26": 3, "Q30": 2}
