@@ -31,3 +31,10 @@ def test_the_check_of_confinement_notices_an_open_unit(tmp_path: Path) -> None:
     text = (UNITS / "dicom-gateway.service").read_text().replace("ProtectSystem=strict\n", "").replace("User=", "#")
     (tmp_path / "dicom-gateway.service").write_text(text)
     assert security(tmp_path / "dicom-gateway.service").returncode != 0
+
+
+def test_what_the_update_unit_mounts_is_seen_by_rauc() -> None:
+    """systemd.exec(5): each of these gives a unit mounts of its own, which no other unit sees."""
+    own = ("Private", "Protect", "ReadWritePaths", "ReadOnlyPaths", "Inaccessible", "Bind", "Root", "TemporaryFile")
+    lines = (UNITS / "dicom-gateway-update.service").read_text().splitlines()
+    assert [line for line in lines if line.startswith(own)] == []
