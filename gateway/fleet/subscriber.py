@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -25,10 +24,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.fleet.box import Key
 from gateway.fleet.inventory import Heard, Inventory
 from gateway.fleet.settings import BrokerSettings, read_secret
-from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost
+from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost, stay_connected
 from gateway.identity.tls import client_context
-from gateway.model.backoff import next_delay_s
-from gateway.model.errors import GatewayError
 from gateway.model.topics import box, host_state
 
 log = logging.getLogger("gateway.fleet")
@@ -38,7 +35,6 @@ SESSION_EXPIRY_S = 3600
 RECEIVE_MAXIMUM = 1000
 RETRY_FIRST_S, RETRY_CEILING_S = 0.5, 10.0
 """One monitor does not hammer a broker; people wait for the page."""
-STEADY_S = 30.0
 WAIT_S = 0.25
 FAREWELL_S = 2.0
 SILENCE_S = 5.0
@@ -84,24 +80,14 @@ class Line:
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Be connected until stopped."""
-        attempt = 0
-        while not stop.is_set():
-            beat()
-            began = time.monotonic()
-            try:
-                self._live(stop, beat)
-            except Exception as error:  # noqa: BLE001 - the network door: a broker's nonsense makes paho raise anything
-                reason = (error.detail or str(error)) if isinstance(error, GatewayError) else type(error).__name__
-                if reason != self._told:
-                    log.warning("broker_lost tenant=%s reason=%r", self.tenant, reason)
-                self.reason = self._told = reason
-            self._become(False)
-            attempt = 0 if time.monotonic() - began > STEADY_S else attempt + 1
-            delay_s = next_delay_s(attempt, RETRY_FIRST_S, RETRY_CEILING_S, random.random())
-            deadline = time.monotonic() + delay_s
-            while not stop.is_set() and time.monotonic() < deadline:
-                beat()
-                stop.wait(WAIT_S)
+        stay_connected(lambda: self._live(stop, beat), self._lost, (RETRY_FIRST_S, RETRY_CEILING_S), stop, beat)
+
+    def _lost(self, reason: str) -> None:
+        if reason:
+            if reason != self._told:
+                log.warning("broker_lost tenant=%s reason=%r", self.tenant, reason)
+            self.reason = self._told = reason
+        self._become(False)
 
     def _become(self, connected: bool) -> None:
         if connected != self.connected:

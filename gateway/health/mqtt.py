@@ -6,7 +6,6 @@ The broker is not trusted. Whatever it does or does not do ends this connection 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -24,10 +23,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.config.mqtt import MqttSettings
 from gateway.health.messages import Message, Speaker
 from gateway.health.outbox import Outbox
-from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost
+from gateway.identity.bounded_mqtt import CONNECT_S, MAX_PACKET_BYTES, BoundedClient, LineLost, stay_connected
 from gateway.identity.tls import client_context
-from gateway.model.backoff import next_delay_s
-from gateway.model.errors import GatewayError
 
 log = logging.getLogger("gateway.health")
 
@@ -42,8 +39,6 @@ MAX_PACKETS, PER_S = 500, 10.0
 SESSION_EXPIRY_S = 86400
 """So long the broker keeps commands for us while the line is down."""
 RETRY_FIRST_S, RETRY_CEILING_S = 1.0, 60.0
-STEADY_S = 30.0
-"""After a session that lasted so long, the next try is soon again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,26 +209,12 @@ class Publisher:
 
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Be connected until stopped."""
-        attempt = 0
-        while not stop.is_set():
-            beat()
-            began = time.monotonic()
-            try:
-                self._live(stop, beat)
-            except Exception as error:  # noqa: BLE001 - the network door: a broker's nonsense makes paho raise anything
-                reason = error.detail if isinstance(error, GatewayError) else type(error).__name__
-                if reason != self.reason:
-                    log.warning("mqtt_lost reason=%r", reason)
-                self.reason = reason
-            self.connected = False
-            attempt = 0 if time.monotonic() - began > STEADY_S else attempt + 1
-            self._pause(next_delay_s(attempt, RETRY_FIRST_S, RETRY_CEILING_S, random.random()), stop, beat)
+        stay_connected(lambda: self._live(stop, beat), self._lost, (RETRY_FIRST_S, RETRY_CEILING_S), stop, beat)
 
-    def _pause(self, delay_s: float, stop: threading.Event, beat: Callable[[], None]) -> None:
-        deadline = time.monotonic() + delay_s
-        while not stop.is_set() and time.monotonic() < deadline:
-            beat()
-            stop.wait(0.5)
+    def _lost(self, reason: str) -> None:
+        if reason and reason != self.reason:
+            log.warning("mqtt_lost reason=%r", reason)
+        self.connected, self.reason = False, reason or self.reason
 
     def _live(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         session = Session(self._settings, self._speaker, self._topics, self._hear)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import select
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from gateway.model.backoff import next_delay_s
 from gateway.model.errors import GatewayError
 
 CONNECT_S = 10.0
 """For TCP, for the TLS handshake as a whole, and for the broker's CONNACK, each."""
 MAX_PACKET_BYTES = 65536
 """Incoming; the broker is told (Maximum Packet Size)."""
+STEADY_S = 30.0
+"""After a session that lasted so long, the next try is soon again."""
+PAUSE_S = 0.25
 
 
 class LineLost(GatewayError):
@@ -69,3 +77,30 @@ class BoundedClient(mqtt.Client):
         line: Any = self.socket()
         if line is not None:
             line.close()
+
+
+def stay_connected(
+    live: Callable[[], None],
+    lost: Callable[[str], None],
+    delays_s: tuple[float, float],
+    stop: threading.Event,
+    beat: Callable[[], None],
+) -> None:
+    """Call `live`, one session, until stopped; after each, `lost` with why it ended (empty: it ended by itself).
+
+    `delays_s` are the first and the longest pause between two tries.
+    """
+    attempt = 0
+    while not stop.is_set():
+        beat()
+        began, reason = time.monotonic(), ""
+        try:
+            live()
+        except Exception as error:  # noqa: BLE001 - the network door: a broker's nonsense makes paho raise anything
+            reason = (error.detail or str(error)) if isinstance(error, GatewayError) else type(error).__name__
+        lost(reason)
+        attempt = 0 if time.monotonic() - began > STEADY_S else attempt + 1
+        deadline = time.monotonic() + next_delay_s(attempt, *delays_s, random.random())
+        while not stop.is_set() and time.monotonic() < deadline:
+            beat()
+            stop.wait(PAUSE_S)
