@@ -13,8 +13,8 @@ import click
 from gateway.cli.context import echo_table, print_json
 from gateway.cli.emulate_modality import place, stopped
 from gateway.emulator.clinic import Clinic
-from gateway.emulator.profile import ProfileError
 from gateway.emulator.scenario import Scenario, load, names
+from gateway.emulator.shipped import ProfileError
 
 COLUMNS = ("ae_title", "profile", "studies", "sent", "acknowledged", "missing", "from_worklist")
 

@@ -21,11 +21,11 @@ from gateway.emulator.line import Line
 from gateway.emulator.modality import Modality
 from gateway.emulator.orders import scheduled_day
 from gateway.emulator.pacs import Commits, Pacs
-from gateway.emulator.profile import ProfileError
 from gateway.emulator.ris import Ris
 from gateway.emulator.rules import RuleError, parse
 from gateway.emulator.sender import Sent
 from gateway.emulator.shelf import Shelf
+from gateway.emulator.shipped import ProfileError
 from gateway.emulator.stow import Stow
 from gateway.emulator.study import ct_study
 from gateway.emulator.wan import Wan

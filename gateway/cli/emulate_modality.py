@@ -16,9 +16,10 @@ import click
 from gateway.cli.context import echo_table, print_json
 from gateway.emulator.exam import Act, Outcome, Places, Scanner
 from gateway.emulator.objects import Limits
-from gateway.emulator.profile import Profile, ProfileError, load, names, quirks
+from gateway.emulator.profile import Profile, load, names, quirks
 from gateway.emulator.sender import Sent
 from gateway.emulator.services import Peer
+from gateway.emulator.shipped import ProfileError
 
 PATIENTS = ("scheduled", "unscheduled", "emergency", "again")
 

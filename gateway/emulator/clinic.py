@@ -18,12 +18,13 @@ from gateway.emulator.link import Over
 from gateway.emulator.objects import Limits
 from gateway.emulator.orders import Order, scheduled_day
 from gateway.emulator.pacs import Commits, Pacs
-from gateway.emulator.profile import Profile, ProfileError, load
+from gateway.emulator.profile import Profile, load
 from gateway.emulator.ris import Ris
 from gateway.emulator.scenario import Outage, ScannerSettings, Scenario
 from gateway.emulator.sender import Sent
 from gateway.emulator.services import Peer
 from gateway.emulator.shelf import Received, Shelf
+from gateway.emulator.shipped import ProfileError
 from gateway.emulator.stow import Stow
 from gateway.emulator.wan import Wan
 

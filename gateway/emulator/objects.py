@@ -16,7 +16,8 @@ from pydicom.uid import UID
 from gateway.emulator import pixels as picture
 from gateway.emulator.encoding import UNJUDGED, declare
 from gateway.emulator.orders import Order
-from gateway.emulator.profile import EXPLICIT, Profile, ProfileError, Series
+from gateway.emulator.profile import EXPLICIT, Profile, Series
+from gateway.emulator.shipped import ProfileError
 from gateway.emulator.study import uid
 from gateway.emulator.template import Contour, Repeated, Steps, fill
 

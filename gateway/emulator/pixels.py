@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gateway.emulator import projections, sections
 from gateway.emulator.canvas import Image, grain
-from gateway.emulator.profile import Pixels, ProfileError
+from gateway.emulator.profile import Pixels
+from gateway.emulator.shipped import ProfileError
 
 PHANTOMS: dict[str, Callable[[int, int, float, int], Image]] = {
     "thorax": sections.thorax,

@@ -6,13 +6,12 @@ import tomllib
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.emulator import shipped
+from gateway.emulator.shipped import ProfileError, explained
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-
-
-class ProfileError(ValueError):
-    """No such profile or quirk, or one that says what no scanner has; the text names the cause."""
 
 
 class _Table(BaseModel):
@@ -221,29 +220,16 @@ def quirks() -> dict[str, Quirk]:
 
 def names() -> list[str]:
     """Return the names of all profiles."""
-    return sorted(path.name.removesuffix(".toml") for path in (_folder() / "profiles").iterdir())
+    return shipped.names("profiles")
 
 
 def load(name: str, more: dict[str, bool | dict[str, Any]] | None = None) -> Profile:
     """Return a profile of this name, or from a file whose name ends with .toml, changed by its quirks and by `more`.
     Raises ProfileError."""
-    try:
-        if name.endswith(".toml"):
-            with open(name, "rb") as file:
-                table = tomllib.load(file)
-        elif name in names():
-            table = tomllib.loads((_folder() / "profiles" / f"{name}.toml").read_text(encoding="utf-8"))
-        else:
-            raise ProfileError(f"no profile {name!r}; there are {', '.join(names())}, or a file that ends with .toml")
+    with explained("profile", name):
+        table = shipped.table("profile", "profiles", name)
         table["quirks"] = {**table.get("quirks", {}), **(more or {})}
         return Profile(**_changed(table))
-    except OSError as error:
-        raise ProfileError(f"profile {name}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"profile {name}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ProfileError(f"profile {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _changed(table: dict[str, Any]) -> dict[str, Any]:

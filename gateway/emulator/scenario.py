@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from gateway.emulator.profile import ProfileError
+from gateway.emulator import shipped
 from gateway.emulator.rules import Rule
+from gateway.emulator.shipped import explained
 
 
 class _Table(BaseModel):
@@ -108,27 +107,11 @@ class Scenario(_Table):
 
 def names() -> list[str]:
     """Return the scenarios that are shipped."""
-    folder = files("gateway.emulator") / "scenarios"
-    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir())
+    return shipped.names("scenarios")
 
 
 def load(name: str, **changed: Any) -> Scenario:
     """Return a shipped scenario, or that of a file whose name ends with .toml; `changed` replaces its settings.
     Raises ProfileError."""
-    try:
-        if name.endswith(".toml"):
-            with open(name, "rb") as file:
-                table = tomllib.load(file)
-        elif name in names():
-            path = files("gateway.emulator") / "scenarios" / f"{name}.toml"
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        else:
-            raise ProfileError(f"no scenario {name!r}; there are {', '.join(names())}, or a file that ends with .toml")
-        return Scenario(**{**table, **changed})
-    except OSError as error:
-        raise ProfileError(f"scenario {name}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"scenario {name}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ProfileError(f"scenario {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    with explained("scenario", name):
+        return Scenario(**{**shipped.table("scenario", "scenarios", name), **changed})

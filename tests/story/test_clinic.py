@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from gateway.emulator.clinic import Clinic
-from gateway.emulator.profile import ProfileError
 from gateway.emulator.profile import load as load_profile
 from gateway.emulator.scenario import load, names
+from gateway.emulator.shipped import ProfileError
 
 EMULATE = (sys.executable, "-m", "gateway", "emulate")
 SHORT = """

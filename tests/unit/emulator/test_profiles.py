@@ -16,7 +16,8 @@ from gateway.emulator import profile
 from gateway.emulator.objects import Limits, study
 from gateway.emulator.orders import LETTERS, order, unscheduled
 from gateway.emulator.pixels import PHANTOMS
-from gateway.emulator.profile import ProfileError, load, names, quirks
+from gateway.emulator.profile import load, names, quirks
+from gateway.emulator.shipped import ProfileError
 
 SMALL = Limits(images=2, frames=3, side=96)
 KINDS = {
