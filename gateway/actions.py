@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.actions")
 
+MOVE_BATCH = 500
+"""Deliveries moved in one transaction: scanners wait no longer than for that."""
+
 
 def _seqs(gateway: Gateway, request: Mapping[str, Any], states: list[Delivery]) -> list[int]:
     """Return the instances a request names: by the beginning of their object id, or all in given states."""
@@ -51,6 +54,24 @@ def _retry(gateway: Gateway, request: Mapping[str, Any]) -> int:
         if destination in (None, name):
             lane.retry_now()
     return changed
+
+
+def _move(gateway: Gateway, request: Mapping[str, Any]) -> int:
+    """Give what waits for a destination that is no longer configured to one that is; return how many went."""
+    source, target = str(request["from"]), str(request["to"])
+    if source in gateway.lanes:
+        raise GatewayError(
+            f"'{source}' is configured, and its deliveries are its own",
+            hint="take it out of the configuration and reload; where both stay, `to_first_of` in a route fails over",
+        )
+    if target not in gateway.lanes:
+        raise GatewayError(f"no destination '{target}'", hint=f"known: {', '.join(gateway.lanes)}")
+    moved = 0
+    while step := gateway.spool.change(lambda ledger: ledger.move(source, target, MOVE_BATCH)):
+        moved += step
+    if moved:
+        log.warning("moved from=%s to=%s objects=%d", source, target, moved)
+    return moved
 
 
 def import_fds(gateway: Gateway, fds: list[int]) -> list[dict[str, Any]]:
@@ -142,6 +163,8 @@ def _status(gateway: Gateway) -> dict[str, Any]:
         row["limited_by"] = lane.limited_by() if row.get("backlog_objects") else None
         row["compression"] = lane.shaper.report()
         row["retry_in_s"] = max(0.0, round(health.retry_at - time.monotonic(), 1)) if health.ill else 0.0
+    for name, row in answer["destinations"].items():
+        row["configured"] = name in gateway.lanes
     return answer
 
 
@@ -155,11 +178,14 @@ def actions(gateway: Gateway) -> dict[str, Action]:
         "queue_show": lambda request, fds: instance_page(reader, str(request["object"])),
         "queue_retry": lambda request, fds: _retry(gateway, request),
         "queue_hold": lambda request, fds: _operate(gateway, request, DeliveryEvent.HELD_BY_OPERATOR, queued),
+        "queue_move": lambda request, fds: _move(gateway, request),
         "queue_release": lambda request, fds: _operate(gateway, request, DeliveryEvent.RELEASED_BY_OPERATOR, held),
         "studies": lambda request, fds: study_rows(reader, request),
         "receipt": lambda request, fds: _receipt(gateway, request),
         "receipt_key": lambda request, fds: gateway.signing_key().public_pem,
-        "study_settle": lambda request, fds: gateway.spool.change(lambda ledger: ledger.settle(str(request["study"]))),
+        "study_settle": lambda request, fds: gateway.spool.change(
+            lambda ledger: ledger.announced.settle(str(request["study"]))
+        ),
         "import": lambda request, fds: import_fds(gateway, fds),
         "echo": lambda request, fds: _echo(gateway, request),
         "lane_pause": lambda request, fds: _pause(gateway, request),

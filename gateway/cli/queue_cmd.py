@@ -117,6 +117,21 @@ queue.add_command(_operation("queue_release", "Release held deliveries."))
 
 
 @queue.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.pass_context
+def move(ctx: click.Context, source: str, target: str) -> None:
+    """Give to TO what FROM has not confirmed; FROM is no longer in the configuration.
+
+    What TO has confirmed already is not sent again. Exit code 1 when nothing was to be moved.
+    """
+    moved = ask_service(settings_of(ctx), {"do": "queue_move", "from": source, "to": target})
+    click.echo(f"{moved} deliveries moved from {source} to {target}")
+    if not moved:
+        ctx.exit(1)
+
+
+@queue.command()
 @click.argument("destination")
 @click.option("--for", "for_s", type=click.IntRange(1, 86400), default=3600, show_default=True, help="Seconds.")
 @click.pass_context

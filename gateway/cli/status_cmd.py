@@ -179,6 +179,8 @@ def _print(answer: dict[str, Any]) -> None:
         health = "" if "well" not in row else "well" if row["well"] else f"ILL: {row['reason']}"
         if row.get("paused_for_s"):
             health = f"PAUSED for {row['paused_for_s']:.0f} s more; {health}"
+        if not row.get("configured", True) and any(row[state] for state in ("queued", "sent", "held")):
+            health = f"NOT CONFIGURED: nobody sends to it; `queue move {name} TO` gives to another what waits"
         if row.get("unanswered"):
             health = f"{health}; no evidence: {row['unanswered']}"
         rows.append([name, *(str(row.get(state, 0)) for state in STATES), health])

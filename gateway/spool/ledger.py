@@ -19,12 +19,11 @@ from gateway.model.instance import Priority, SOPInstance
 from gateway.model.lifecycle import CUSTODY, DELIVERY, Custody, CustodyEvent, Delivery, DeliveryEvent, after
 from gateway.model.verdict import Outcome, Verdict
 from gateway.model.way import Way
+from gateway.spool.announced import Announced
 from gateway.spool.promises import Promises
-from gateway.spool.rows import NO_OTHER_DISK, Claim, Held, ScrubState, due, held_of, ledger_errors
+from gateway.spool.rows import NO_OTHER_DISK, Claim, Held, ScrubState, due, held_of, ledger_errors, remember_latest
 
 SCHEMA_VERSION = 9
-REMEMBERED = 100_000
-"""Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
 STORED = "stored"
 """Evidence of a delivery: the peer's success status, and no more than that."""
 
@@ -46,7 +45,7 @@ class Ledger:
                 raise SpoolError(f"the ledger did not enter WAL mode but stayed in '{mode}'")
             for pragma in ("synchronous=FULL", "foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0", NO_OTHER_DISK):
                 self._db.execute(f"PRAGMA {pragma}")
-            self.promises = Promises(self._db)
+            self.promises, self.announced = Promises(self._db), Announced(self._db)
             self._bring_up_to_date(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self, version: int) -> None:
@@ -198,20 +197,42 @@ class Ledger:
             target = next((name for name in row["instead"].split() if name in well and name != destination), None)
             if target is None:
                 continue
-            seq, moved = row["seq"], moved + 1
-            self._delivery(seq, destination, DeliveryEvent.REROUTED, f"to {target}")
-            self.count(f"required:{destination}", -1)
-            if self._any_has(seq, [target]):
-                self._db.execute("DELETE FROM delivery WHERE seq = ? AND destination = ?", (seq, destination))
-                self._release_if_done(seq)
-                continue
-            self.count(f"required:{target}")
-            self._db.execute(
-                "UPDATE delivery SET destination = ?, attempts = 0, next_attempt_at = 0, code = 0, reason = '' "
-                "WHERE seq = ? AND destination = ?",
-                (target, seq, destination),
-            )
+            self._hand_over(row["seq"], destination, target)
+            moved += 1
         return moved
+
+    def move(self, source: str, target: str, limit: int) -> int:
+        """Give up to `limit` deliveries that `source` has not confirmed to `target`: nobody sends to `source` any more.
+
+        Returns how many went. What the target has already is only taken off; what is in quarantine stays.
+        """
+        rows = self._db.execute(
+            "SELECT seq, delivery.state AS state FROM delivery JOIN instance USING (seq) WHERE destination = ? "
+            "AND delivery.state IN (?, ?, ?) AND instance.state != ? ORDER BY seq LIMIT ?",
+            (source, Delivery.QUEUED, Delivery.SENT, Delivery.HELD, Custody.QUARANTINED, limit),
+        ).fetchall()
+        for row in rows:
+            if row["state"] == Delivery.SENT:
+                self._after_sending([row["seq"]], source, DeliveryEvent.MISSED, "operator")
+            elif row["state"] == Delivery.HELD:
+                self._delivery(row["seq"], source, DeliveryEvent.RELEASED_BY_OPERATOR, "operator")
+            self._hand_over(row["seq"], source, target)
+        return len(rows)
+
+    def _hand_over(self, seq: int, source: str, target: str) -> None:
+        """Make a queued delivery another destination's; take it off where that one has the instance already."""
+        self._delivery(seq, source, DeliveryEvent.REROUTED, f"to {target}")
+        self.count(f"required:{source}", -1)
+        if self._any_has(seq, [target]):
+            self._db.execute("DELETE FROM delivery WHERE seq = ? AND destination = ?", (seq, source))
+            self._release_if_done(seq)
+            return
+        self.count(f"required:{target}")
+        self._db.execute(
+            "UPDATE delivery SET destination = ?, attempts = 0, missed = 0, asked = 0, next_attempt_at = 0, code = 0, "
+            "reason = '' WHERE seq = ? AND destination = ?",
+            (target, seq, source),
+        )
 
     def _note(self, seq: int, destination: str | None, event: str, state: str, detail: str = "") -> None:
         self._db.execute(
@@ -428,11 +449,7 @@ class Ledger:
             self._db.execute("DELETE FROM delivery WHERE seq = ?", (seq,))
             self._db.execute("DELETE FROM instance WHERE seq = ? AND state = ?", (seq, Custody.RETIRED))
             self.count("retired")
-        self._remember("retired")
-
-    def _remember(self, table: str) -> None:
-        """Keep only the latest rows."""
-        self._db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (REMEMBERED,))
+        remember_latest(self._db, "retired")
 
     def believe(self, now: float, plausible: float) -> None:
         """Let the days of what was released before the clock was known begin now."""
@@ -441,38 +458,6 @@ class Ledger:
             "AND released_at < ?",
             (now, plausible),
         )
-
-    def expect(self, sop_instance_uids: Sequence[str], source: str, study_uid: str) -> None:
-        """Write down that `source` said it sent these; what it says again keeps its first time.
-
-        `study_uid` may be empty: a request for storage commitment names instances only (PS3.4 J.3.2). An instance that
-        never came is taken to be of the study that the others of the list are of, when that is one.
-        """
-        studies = {} if study_uid else {uid: self._study_of(uid) for uid in sop_instance_uids}
-        known = {study for study in studies.values() if study} | ({study_uid} if study_uid else set())
-        of_the_rest = known.pop() if len(known) == 1 else ""
-        self._db.executemany(
-            "INSERT OR IGNORE INTO study_claim (study_uid, sop_instance_uid, source, said_at) VALUES (?, ?, ?, ?)",
-            [(studies.get(uid) or of_the_rest, uid, source, time.time()) for uid in sop_instance_uids],
-        )
-        self._remember("study_claim")
-
-    def _study_of(self, sop_instance_uid: str) -> str:
-        row = self._db.execute(
-            "SELECT study_uid FROM instance WHERE sop_instance_uid = :uid "
-            "UNION ALL SELECT study_uid FROM retired WHERE sop_instance_uid = :uid LIMIT 1",
-            {"uid": sop_instance_uid},
-        ).fetchone()
-        return row["study_uid"] if row else ""
-
-    def settle(self, study_uid: str) -> int:
-        """Expect no more of a study: a person says so. Returns how many instances are no longer missed."""
-        return self._db.execute(
-            "DELETE FROM study_claim WHERE study_uid = ? "
-            "AND NOT EXISTS (SELECT 1 FROM instance WHERE instance.sop_instance_uid = study_claim.sop_instance_uid) "
-            "AND NOT EXISTS (SELECT 1 FROM retired WHERE retired.sop_instance_uid = study_claim.sop_instance_uid)",
-            (study_uid,),
-        ).rowcount
 
     def save_scrub(self, state: ScrubState) -> None:
         """Write down how far reading everything again has come."""

@@ -14,6 +14,9 @@ from gateway.model.lifecycle import Custody, Delivery
 NO_OTHER_DISK = "temp_store=MEMORY"
 """SQLite's own temporary files would be in /var/tmp or /tmp, and a ledger fault when those are full."""
 
+REMEMBERED = 100_000
+"""Instances that are retired, or that a scanner named, are remembered for so many more: a bound without a clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -142,6 +145,11 @@ def ledger_errors(doing: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise SpoolError(f"the ledger failed while {doing}: {error}") from error
+
+
+def remember_latest(db: sqlite3.Connection, table: str) -> None:
+    """Keep only the latest rows."""
+    db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (REMEMBERED,))
 
 
 def due(

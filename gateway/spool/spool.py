@@ -206,7 +206,7 @@ class Spool:
 
         `study_uid` stays empty where the sender does not say: then it is that of those of the list that are here.
         """
-        self.committer.change(lambda ledger: ledger.expect(sop_instance_uids, source, study_uid))
+        self.committer.change(lambda ledger: ledger.announced.expect(sop_instance_uids, source, study_uid))
 
     def change(self, apply: Callable[[Ledger], int]) -> int:
         """Do an operator's change to the ledger."""

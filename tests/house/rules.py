@@ -31,7 +31,14 @@ FLOOR = {
     ),
 }
 OWNERS = {
-    "sqlite3": {"spool/ledger.py", "spool/ledger_reader.py", "spool/rows.py", "spool/promises.py", "fleet/store.py"},
+    "sqlite3": {
+        "spool/ledger.py",
+        "spool/ledger_reader.py",
+        "spool/rows.py",
+        "spool/promises.py",
+        "spool/announced.py",
+        "fleet/store.py",
+    },
     "SSLContext(": {"identity/tls.py", "emulator/link.py"},
     ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
     "create_server(": {"emulator/wan.py", "emulator/acceptor.py"},

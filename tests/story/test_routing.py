@@ -43,8 +43,8 @@ def scan(box, *files):
     assert subprocess.run(command, env={**os.environ, "TCP_NODELAY": "1"}).returncode == 0
 
 
-def route(box, *arguments):
-    command = [sys.executable, "-m", "gateway", "--config", str(box.config), "route", *map(str, arguments)]
+def dicom_gateway(box, *arguments):
+    command = [sys.executable, "-m", "gateway", "--config", str(box.config), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -82,13 +82,34 @@ def test_an_object_that_waited_for_a_route_through_a_restart_is_routed_by_its_fi
     assert pacs.digests() == {digest_of(people["woman"])}
 
 
+def test_what_waits_for_an_archive_that_was_replaced_goes_to_its_successor(
+    make_box, make_archive, dimse, ct_files, digest_of, wait_until
+):
+    gone, successor = make_archive(), make_archive().start()
+    box = make_box(dimse(gone.port, "old")).start()
+    scan(box, *ct_files[:3])
+    assert "is configured" in dicom_gateway(box, "queue", "move", "old", "old").stderr
+    box.config.write_text(box.config.read_text().replace('"old"', '"new"').replace(str(gone.port), str(successor.port)))
+    box.process.send_signal(signal.SIGHUP)
+    assert wait_until(lambda: "new" in box.ask("status")["destinations"]), box.log()
+    assert "NOT CONFIGURED" in dicom_gateway(box, "status").stdout
+    assert "known: new" in dicom_gateway(box, "queue", "move", "old", "nowhere").stderr
+    moved = dicom_gateway(box, "queue", "move", "old", "new")
+    assert (moved.returncode, moved.stdout) == (0, "3 deliveries moved from old to new\n"), moved.stderr
+    assert wait_until(lambda: box.ask("status")["released"] == 3), box.log()
+    assert successor.digests() == {digest_of(path) for path in ct_files[:3]}
+    assert box.ask("status")["sums_agree"]
+    assert "NOT CONFIGURED" not in dicom_gateway(box, "status").stdout
+    assert dicom_gateway(box, "queue", "move", "old", "new").returncode == 1
+
+
 def test_what_explain_says_is_what_happens(make_box, make_archive, dimse, people, wait_until):
     pacs, research = make_archive().start(), make_archive().start()
     hours = '[[route]]\nto = ["pacs"]\npriority = "stat"\nwhen = { calling_ae_title = ["NIGHT"], '
     hours += 'address = ["192.0.2.0/24"], time_of_day = "18:00-06:00" }\n'
     box = make_box(dimse(pacs.port) + dimse(research.port, "research") + TO_PACS + TO_RESEARCH + hours)
 
-    told = route(box, "explain", "--json", people["woman"], people["chest"], people["nobody"])
+    told = dicom_gateway(box, "route", "explain", "--json", people["woman"], people["chest"], people["nobody"])
     assert told.returncode == 0, told.stderr
     answers = [json.loads(line) for line in told.stdout.splitlines()]
     assert [answer["destinations"] for answer in answers] == [{"pacs": "normal"}, {"research": "bulk"}, {}]
@@ -96,9 +117,9 @@ def test_what_explain_says_is_what_happens(make_box, make_archive, dimse, people
     assert failed == [{"condition": "PatientSex is F", "seen": "O", "holds": False}]
 
     as_if = ("--calling-ae-title", "NIGHT", "--address", "192.0.2.7", "--at", "23:30")
-    told = route(box, "explain", people["nobody"], *as_if)
+    told = dicom_gateway(box, "route", "explain", people["nobody"], *as_if)
     assert "goes to pacs (stat)" in told.stdout, told.stdout
-    assert "custody, unrouted" in route(box, "explain", people["nobody"]).stdout
+    assert "custody, unrouted" in dicom_gateway(box, "route", "explain", people["nobody"]).stdout
 
     box.start()
     scan(box, *people.values())
@@ -108,11 +129,11 @@ def test_what_explain_says_is_what_happens(make_box, make_archive, dimse, people
 
 def test_explain_says_1_for_what_is_no_object_and_goes_on(make_box, people):
     box = make_box('[[destination]]\nname = "out"\nkind = "folder"\npath = "out"\n')
-    told = route(box, "explain", box.config, people["woman"])
+    told = dicom_gateway(box, "route", "explain", box.config, people["woman"])
     assert told.returncode == 1
     assert "not a DICOM file" in told.stderr
     assert "goes to out (normal)" in told.stdout
-    assert route(box, "list").stdout == "no route: everything goes to out (normal)\n"
+    assert dicom_gateway(box, "route", "list").stdout == "no route: everything goes to out (normal)\n"
 
 
 def test_the_order_of_delivery_is_the_senders_where_a_route_says_so(make_box):

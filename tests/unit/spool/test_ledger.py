@@ -150,6 +150,37 @@ def test_a_stand_in_that_has_the_instance_confirmed_completes_it(book, tmp_path)
     reader.close()
 
 
+def test_what_nobody_sends_any_more_is_given_to_another_whatever_had_become_of_it(book, tmp_path):
+    for number in range(1, 6):
+        entered(book, number, {"a": Way()} | ({"b": Way()} if number == 4 else {}))
+    assert waiting(book, "a") == [1, 2, 3, 4, 5] and waiting(book, "b") == [4]
+    with book.transaction():
+        book.record(1, "a", Verdict.accepted(0, "stored"), 0.0)
+        book.record(2, "a", Verdict.accepted(0, "stored"), 0.0, suffices=False)
+        book.ask([2], "a", 5000.0, "1.2.3.4")
+        book.record(3, "a", Verdict.refused(0xA900, "no"), 0.0)
+        book.record(4, "b", Verdict.accepted(0, "stored"), 0.0)
+        book.restart_deliveries()
+        assert book.move("a", "b", 2) == 2
+        assert book.move("a", "b", 9) == 2
+        assert book.move("a", "b", 9) == 0
+    assert waiting(book, "b") == [2, 3, 5], "1 was confirmed by the old one, 4 by the new one"
+    reader = LedgerReader(tmp_path / "ledger.db")
+    assert reader.rows("SELECT * FROM commitment") == []
+    assert reader.sums().counters["required:a"] == 1
+    assert [reader.get(f"{number:032x}")[0].state for number in (1, 4)] == [Custody.RELEASED] * 2
+    reader.close()
+
+
+def test_what_is_in_quarantine_is_not_moved(book, tmp_path):
+    entered(book, 1, {"a": Way()})
+    reader = LedgerReader(tmp_path / "ledger.db")
+    with book.transaction():
+        book.quarantine(reader.get(f"{1:032x}")[0], "rot")
+        assert book.move("a", "b", 9) == 0
+    reader.close()
+
+
 def test_one_of_a_group_is_enough_when_an_instance_comes_again(book):
     entered(book, 1, {"b": GROUP})
     with book.transaction():
@@ -167,8 +198,8 @@ def test_a_study_is_waited_for_until_it_is_quiet_and_a_clock_that_was_set_back_d
     assert waiting(book, "a", now=1200.0) == [3]
 
 
-STEPS = st.sampled_from(["enters", "claims", "accepts", "refuses", "reroutes", "quarantines", "releases", "restarts",
-                         "retires"])  # fmt: skip
+STEPS = st.sampled_from(["enters", "claims", "accepts", "refuses", "reroutes", "moves", "quarantines", "releases",
+                         "restarts", "retires"])  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,6 +233,8 @@ def happens(book: Ledger, reader: LedgerReader, step: str, number: int, seq: int
             book.record(seq, destination, Verdict.refused(0xA900, "no"), 0.0)
         elif step == "reroutes":
             book.reroute(destination, {"a", "b", "c"}, seq)
+        elif step == "moves":
+            book.move(destination, "b" if destination == "a" else "a", seq)
         elif step == "releases":
             book.operate([seq], None, DeliveryEvent.RELEASED_BY_OPERATOR)
         elif step == "restarts":

@@ -105,8 +105,8 @@ def test_a_person_can_say_that_no_more_will_come(spool):
     spool.expect(["1.2.1", "1.2.2"], "commitment CT1")
     deliver(spool, "pacs")
     deliver(spool, "cloud")
-    assert spool.change(lambda ledger: ledger.settle("1.2")) == 1
-    assert spool.change(lambda ledger: ledger.settle("1.2")) == 0
+    assert spool.change(lambda ledger: ledger.announced.settle("1.2")) == 1
+    assert spool.change(lambda ledger: ledger.announced.settle("1.2")) == 0
     assert (one(spool).expected, one(spool).missing, studies.short(spool.reader, FUTURE)) == (1, 0, [])
 
 
@@ -124,7 +124,7 @@ def test_what_was_retired_is_still_counted_and_not_missed(spool):
 
 
 def test_only_so_many_are_remembered(spool, monkeypatch):
-    monkeypatch.setattr("gateway.spool.ledger.REMEMBERED", 2)
+    monkeypatch.setattr("gateway.spool.rows.REMEMBERED", 2)
     spool.expect([f"1.2.{number}" for number in range(5)], "commitment CT1", "1.2")
     assert one(spool).expected == 2
 
