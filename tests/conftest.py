@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from gateway.control import ask
 from gateway.model.errors import GatewayError
 from tests.orthanc import Orthanc
 from tests.ports import free_port
+from tests.program import Program
 
 # pynetdicom installs a storescu and a storescp of its own; in an activated environment they would hide DCMTK's.
 os.environ["PATH"] = os.pathsep.join(
@@ -49,7 +49,7 @@ def until(condition, patience_s: float = 30.0):
         time.sleep(0.05)
 
 
-class Box:
+class Box(Program):
     """A gateway process in a folder of its own."""
 
     def __init__(self, folder: Path, destinations: str = "", more: str = "", listener: str = "") -> None:
@@ -61,7 +61,6 @@ class Box:
             f'[[listener]]\naddress = "127.0.0.1"\nport = {self.port}\n{listener}\n'
             f"[spool]\nreserve_bytes = 0\nhigh_water_percent = 100\n{more}\n{destinations}\n"
         )
-        self.process: subprocess.Popen | None = None
 
     def start(self, *prefix: str, env: dict | None = None, patience_s: float = 30.0) -> Box:
         with open(self.folder / "gateway.log", "ab") as log:
@@ -86,16 +85,6 @@ class Box:
 
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def stop(self) -> int:
-        if self.process is None or self.process.poll() is not None:
-            return -1
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
 
     def delivered_all(self) -> bool:
         status = self.ask("status")

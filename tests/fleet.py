@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from paho.mqtt.properties import Properties
 
 from tests.broker import Broker
 from tests.ports import free_port
+from tests.program import Program
 
 SESSION = "a" * 32
 
@@ -133,7 +133,7 @@ def alarm(code: str = "disk_filling", severity: str = "warning", component: str 
     }
 
 
-class Fleet:
+class Fleet(Program):
     """The monitor in a folder of its own."""
 
     def __init__(
@@ -158,7 +158,6 @@ class Fleet:
             f'{more}\n[broker]\nhost = "127.0.0.1"\nport = {broker.port}\nwill_delay_s = 1\ntls = {{ {tls} }}\n'
             f'[page]\nport = {self.port}\n{page}\n[store]\npath = "fleet.db"\nsample_s = 10\n{tables}\n'
         )
-        self.process: subprocess.Popen | None = None
 
     def start(self) -> Fleet:
         with open(self.folder / "fleet.log", "ab") as log:
@@ -179,16 +178,6 @@ class Fleet:
 
     def log(self) -> str:
         return (self.folder / "fleet.log").read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def stop(self) -> int:
-        if self.process is None or self.process.poll() is not None:
-            return -1
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
 
     @property
     def url(self) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from gateway.fleet.settings import PageSettings
 from gateway.identity.tls import server_context
+from gateway.identity.web_door import accept_callers
 from gateway.model.address import address_of
 
 log = logging.getLogger("gateway.fleet")
@@ -24,7 +25,6 @@ CALL_S = 10.0
 MAX_HEAD_BYTES = 16384
 MAX_BODY_BYTES = 4096
 MAX_CALLERS = 32
-AGAIN_S = 5.0
 MAX_FIELDS = 20
 ALWAYS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -97,31 +97,13 @@ class Server:
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Answer until stopped."""
         address = (self._settings.address, self._settings.port)
-        while not stop.is_set():
-            beat()
-            try:
-                with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as door:
-                    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    door.bind(address)
-                    door.listen(64)
-                    door.settimeout(0.25)
-                    log.info("page_open address=%s port=%d", *address)
-                    self._accept(door, stop, beat)
-            except OSError as error:
-                log.warning("page_unavailable port=%d reason=%s", address[1], error.strerror)
-                stop.wait(AGAIN_S)
+        accept_callers("page", address, self._welcome, stop, beat, log)
 
-    def _accept(self, door: socket.socket, stop: threading.Event, beat: Callable[[], None]) -> None:
-        while not stop.is_set():
-            beat()
-            try:
-                caller, _ = door.accept()
-            except TimeoutError:
-                continue
-            if not self._callers.acquire(blocking=False):
-                caller.close()
-                continue
-            self._spawn("page-caller", lambda c=caller: self._serve(c))  # type: ignore[misc]
+    def _welcome(self, caller: socket.socket) -> None:
+        if self._callers.acquire(blocking=False):
+            self._spawn("page-caller", lambda: self._serve(caller))
+        else:
+            caller.close()
 
     def _serve(self, caller: socket.socket) -> None:
         deadline = time.monotonic() + CALL_S

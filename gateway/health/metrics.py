@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -16,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from gateway.config.mqtt import MetricsSettings
 from gateway.health.messages import counters, oldest_age_s
 from gateway.health.observer import Observation
+from gateway.identity.web_door import accept_callers
 from gateway.model.codes import CODES
 from gateway.model.health import Status
 
@@ -24,7 +26,6 @@ log = logging.getLogger("gateway.health")
 CALL_S = 3.0
 """For one caller, all in all."""
 MAX_REQUEST_BYTES = 8192
-AGAIN_S = 5.0
 P = "dicom_gateway_"
 
 
@@ -123,31 +124,11 @@ class Metrics:
     def run(self, stop: threading.Event, beat: Callable[[], None]) -> None:
         """Answer until stopped."""
         address = (self._settings.address, self._settings.port)
-        while not stop.is_set():
-            beat()
-            try:
-                with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as door:
-                    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    door.bind(address)
-                    door.listen(8)
-                    door.settimeout(0.5)
-                    self._answer(door, stop, beat)
-            except OSError as error:
-                log.warning("metrics_unavailable port=%d reason=%s", address[1], error.strerror)
-                stop.wait(AGAIN_S)
+        accept_callers("metrics", address, self._welcome, stop, beat, log)
 
-    def _answer(self, door: socket.socket, stop: threading.Event, beat: Callable[[], None]) -> None:
-        while not stop.is_set():
-            beat()
-            try:
-                caller, _ = door.accept()
-            except TimeoutError:
-                continue
-            with caller:
-                try:
-                    self._serve(caller, time.monotonic() + CALL_S)
-                except OSError:
-                    continue  # who asked is gone, or too slow
+    def _welcome(self, caller: socket.socket) -> None:
+        with caller, contextlib.suppress(OSError):  # who asked is gone, or too slow
+            self._serve(caller, time.monotonic() + CALL_S)
 
     def _serve(self, caller: Any, deadline: float) -> None:
         request = b""

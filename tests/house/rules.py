@@ -40,7 +40,7 @@ OWNERS = {
         "fleet/store.py",
     },
     "SSLContext(": {"identity/tls.py", "emulator/link.py"},
-    ".listen(": {"dicom/listener.py", "control.py", "health/metrics.py", "fleet/server.py"},
+    ".listen(": {"dicom/listener.py", "control.py", "identity/web_door.py"},
     "create_server(": {"emulator/wan.py", "emulator/acceptor.py"},
     "threading.Thread(": {"supervisor.py"},
 }

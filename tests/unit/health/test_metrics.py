@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.config.mqtt import MetricsSettings
 from gateway.health import metrics
 from gateway.health.observer import Observation
+from gateway.identity import web_door
 from gateway.model.health import (
     Custodian,
     DestinationReport,
@@ -46,7 +47,7 @@ SEEN = Observation(
 @pytest.fixture
 def door(monkeypatch):
     monkeypatch.setattr(metrics, "CALL_S", 0.5)
-    monkeypatch.setattr(metrics, "AGAIN_S", 0.1)
+    monkeypatch.setattr(web_door, "AGAIN_S", 0.1)
     port, stop = free_port(), threading.Event()
     room = metrics.Metrics(MetricsSettings(port=port), lambda: SEEN)
     thread = threading.Thread(target=room.run, args=(stop, lambda: None))
@@ -103,7 +104,7 @@ def test_a_caller_who_is_slow_or_endless_is_left(door):
 
 
 def test_a_port_that_is_taken_is_tried_again(monkeypatch):
-    monkeypatch.setattr(metrics, "AGAIN_S", 0.05)
+    monkeypatch.setattr(web_door, "AGAIN_S", 0.05)
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
