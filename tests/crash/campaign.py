@@ -65,6 +65,10 @@ class Scanner:
         pixels = (noise * (size // len(noise) + 1))[:size]
         return uid, wire.data_set(uid, wire.explicit(0x7FE00010, "OW", pixels))
 
+    def prepare(self) -> None:
+        """Make the next object now: a large one, made on an association, keeps that idle."""
+        self._waiting.insert(0, self.next_object())
+
     def send(self, port: int, count: int, timeout_s: float = 10.0) -> int:
         """Send so many on one association; return how many were acknowledged. A dead gateway is no error."""
         told = 0

@@ -54,6 +54,8 @@ def take_large_objects(make_box, wait_until, megabytes: int) -> tuple[int, bool]
     archive = DimseArchive()
     size = megabytes << 20
     scanners = [Scanner(number, f"US{number}", sizes=(size, size)) for number in range(LARGE)]
+    for one in scanners:
+        one.prepare()
     with cgroup("memory", "memory.limit_in_bytes", LIMIT_MB << 20) as group:
         box = make_box(destination(archive).replace("timeout_s = 2", "timeout_s = 60")).start()
         if group is not None:
