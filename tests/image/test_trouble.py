@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ import pydicom
 import pytest
 
 from tests.image.conftest import missing
-from tests.image.machine import BOOT_S
+from tests.image.machine import BOOT_S, stick
 from tests.image.test_box import echo, send
 from tests.image.test_update import good, only
 
@@ -111,8 +112,37 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
         machine.shut_down()
     with machine.tpm(anew=True):
         machine.start()
-        assert "did not open" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
+        assert "did open it" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
         assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+
+
+def test_without_a_tpm_the_key_of_the_disk_lies_on_a_stick(
+    factory_image, world, make_machine, make_study, wait_until, tmp_path
+):
+    key = tmp_path / "disk.key"
+    key.write_text(secrets.token_hex(32))
+    heard = world.broker.record()
+    machine = make_machine(factory_image, forward=(104,))
+    machine.put(*world.config())
+    plugged = stick(tmp_path / "stick.img", "CONFIG", key)
+    machine.start(*plugged)
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
+    files = make_study(5)
+    send(machine, files)
+    assert wait_until(lambda: heard.last("ct1-gateway/health")["disk"]["encrypted"] is True, 120)
+    for name in ("state", "data"):
+        assert machine.run(f"blkid -o value -s TYPE /dev/disk/by-partlabel/{name}").strip() == "crypto_LUKS"
+    good(machine)
+    machine.shut_down()
+    assert not found_on(machine, files[0])
+    assert subprocess.run(["grep", "-qaF", key.read_text(), str(machine.disk)], timeout=600).returncode == 1
+    machine.start()
+    assert "did open it" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
+    assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+    machine.shut_down()
+    machine.start(*plugged)
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
+    assert '"accepted": 5' in machine.run("dicom-gateway status --json")
 
 
 def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make_study, wait_until, tmp_path):
