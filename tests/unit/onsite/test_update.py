@@ -43,6 +43,7 @@ install)
         echo "LastError: signature verification failed: Verify error: self-signed certificate in certificate chain"
         exit 1 ;;
     *foreign*)
+        echo " 40% Verifying signature done."
         echo "LastError: Compatible mismatch: Expected 'box-amd64' but bundle manifest has 'other'"
         exit 1 ;;
     *odd*)
