@@ -36,6 +36,13 @@ def found_on(machine, file) -> bool:
     return subprocess.run(["grep", "-qaF", uid, str(machine.disk)], timeout=600).returncode == 0
 
 
+def without_studies(machine) -> str:
+    """Wait until it has come up without its gateway; return what it said of its disk."""
+    machine.attempt("systemctl is-system-running --wait")
+    assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+    return machine.run("journalctl -u dicom-gateway-disk --no-pager")
+
+
 def acknowledged(said: str) -> int:
     return said.count("Received Store Response (Success)")
 
@@ -72,7 +79,7 @@ def test_power_that_goes_twenty_times_during_reception_loses_nothing_acknowledge
 
 def test_data_fills_the_disk_also_when_it_was_copied_to_a_larger_one(factory_image, make_machine):
     machine = make_machine(factory_image, disk_gib=5)
-    size = "findmnt --bytes --noheadings --output SIZE /data"
+    size = "until findmnt /data >/dev/null; do sleep 1; done; findmnt --bytes --noheadings --output SIZE /data"
     machine.start()
     first = int(machine.run(size))
     assert first > 2 * GIB
@@ -112,8 +119,7 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
         machine.shut_down()
     with machine.tpm(anew=True):
         machine.start()
-        assert "did open it" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
-        assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+        assert "did open it" in without_studies(machine)
 
 
 def test_without_a_tpm_the_key_of_the_disk_lies_on_a_stick(
@@ -137,8 +143,7 @@ def test_without_a_tpm_the_key_of_the_disk_lies_on_a_stick(
     assert not found_on(machine, files[0])
     assert subprocess.run(["grep", "-qaF", key.read_text(), str(machine.disk)], timeout=600).returncode == 1
     machine.start()
-    assert "did open it" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
-    assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+    assert "did open it" in without_studies(machine)
     machine.shut_down()
     machine.start(*plugged)
     assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
@@ -160,6 +165,7 @@ def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make
     word.write_text("erase-everything\r\n")
     machine.put(word)
     machine.start()
+    good(machine)
     assert machine.run("sha256sum </etc/dicom-gateway/device.key") != key
     assert machine.run("find /data -type f | grep -c dcm || true").strip() == "0"
     assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() != "active"
