@@ -15,6 +15,7 @@ from gateway.cli.context import config_path, echo_table, print_json
 from gateway.cli.local import ask_service
 from gateway.config.load import load
 from gateway.config.schema import Settings
+from gateway.config.update import STICK
 from gateway.model.errors import ConfigError, GatewayError
 from gateway.onsite import errand, probation, rauc
 from gateway.onsite.rauc import UpdateError
@@ -88,12 +89,17 @@ def install(ctx: click.Context, bundle: str | None, reboot: bool) -> None:
         restart()
 
 
-def install_bundle(settings: Settings, bundle: str) -> str:
-    """Install, with what is reached now written down first; return the version. Raises UpdateError."""
+def install_bundle(settings: Settings, bundle: str, wanted: str | None = None) -> str:
+    """Install, with what is reached now written down first; return the version. Raises UpdateError.
+
+    `wanted`: any other version is refused before anything is written.
+    """
     found = rauc.slots()
     if found.other is None:
         raise UpdateError("this box has no second slot", hint="flash the image anew")
     version = rauc.bundle_version(bundle)
+    if wanted and version != wanted:
+        raise UpdateError(f"the bundle holds version {version}, not {wanted}")
     try:
         before = probation.remember(
             settings.gateway.data_dir, found.other.bootname, version, lambda request: ask_service(settings, request)
@@ -178,12 +184,10 @@ def _do(asked: errand.Errand, settings: Settings) -> str:
         return "marked good"
     if settings.update is None:
         raise UpdateError("no [update] source is configured")
-    bundle = settings.update.source.replace("{version}", asked.version)
-    installed = install_bundle(settings, bundle)
-    if installed != asked.version:
-        rauc.mark("active", "booted")
-        raise UpdateError(f"the bundle holds version {installed}, not {asked.version}")
-    return f"version {installed} installed"
+    source = settings.update.source
+    with ExitStack() as stack:
+        bundle = str(_on_stick(stack)) if source == STICK else source.replace("{version}", asked.version)
+        return f"version {install_bundle(settings, bundle, asked.version)} installed"
 
 
 def restart(how: str = "reboot") -> None:

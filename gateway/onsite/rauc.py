@@ -7,6 +7,7 @@ become words. On a plain Debian there is none, and updates are packages.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections import deque
 from collections.abc import Callable
@@ -155,6 +156,8 @@ def on_stick(folder: Path) -> Path:
 
 
 def _cause(said: list[str]) -> str:
+    # Not what it was busy with: every installation begins with "20% Verifying signature".
+    said = [line for line in said if not re.match(r"\s*\d+%", line)]
     text = " ".join(said).lower()
     meaning = next((words for word, words in CAUSES.items() if word in text), "")
     return meaning or _last("\n".join(said))

@@ -16,8 +16,8 @@ DEVICES = (
     (BOOT, Path("/dev/disk/by-partlabel/bootconfig")),
 )
 """The first that holds a configuration is taken. The second is that of a PC's image, the third a Raspberry Pi's."""
-STICKS = (Path("/dev/disk/by-label/CONFIG"), Path("/dev/disk/by-label/UPDATE"))
-"""What may bring an update."""
+STICKS = (Path("/dev/disk/by-label/UPDATE"), Path("/dev/disk/by-label/CONFIG"))
+"""What may bring an update, the first that is there; the second may stay plugged in with the key of the disk."""
 OPTIONS = "rw,sync,noexec,nosuid,nodev,umask=0077"
 FILE_SYSTEMS = "vfat,exfat"
 """They know no links, and are what every laptop writes."""

@@ -105,13 +105,13 @@ class World:
         )  # fmt: skip
         self.broker = Broker(folder / "broker", HOST).start()
 
-    def config(self, more: str = "") -> list[Path]:
-        """Return the files of a folder CONFIG for a box in this world."""
+    def config(self, more: str = "", mqtt: str = "") -> list[Path]:
+        """Return the files of a folder CONFIG for a box in this world; `mqtt`: more of that table."""
         config = self.folder / "CONFIG"
         config.mkdir(exist_ok=True)
         for name in ("ca.pem", "box.pem", "box.key"):
             shutil.copy(self.folder / name, config / name)
-        table = self.broker.table("ct1-gateway", host=HOST)
+        table = self.broker.table("ct1-gateway", mqtt, host=HOST)
         for name, kept in (("ca.pem", "mqtt-ca.pem"), ("ct1-gateway.pem", "mqtt.pem"), ("ct1-gateway.key", "mqtt.key")):
             shutil.copy(self.broker.folder / name, config / kept)
             table = table.replace(f"{self.broker.folder}/{name}", kept)

@@ -34,14 +34,8 @@ def test_the_shell_understands_what_runs_at_the_start():
 
 
 def test_systemd_repart_cannot_take_a_slot_for_a_data_partition():
-    kinds = {re.search(r"^Type=(\S+)", path.read_text(), re.MULTILINE)[1] for path in OURS.glob("repart/*/*.conf")}
+    kinds = {re.search(r"^Type=(\S+)", path.read_text(), re.MULTILINE)[1] for path in OURS.glob("repart/*.conf")}
     assert len(kinds) == 2 and not kinds & {LINUX.lower(), FAT.lower()}
-
-
-def test_encrypted_and_plain_partitions_differ_in_nothing_else():
-    for path in OURS.glob("repart/plain/*.conf"):
-        twin = OURS / "repart/tpm2" / path.name
-        assert twin.read_text() == path.read_text() + "Encrypt=tpm2\n"
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ import pydicom
 import pytest
 
 from tests.image.conftest import missing
-from tests.image.machine import BOOT_S
+from tests.image.machine import BOOT_S, stick
 from tests.image.test_box import echo, send
 from tests.image.test_update import good, only
 
@@ -33,6 +34,13 @@ def found_on(machine, file) -> bool:
     """True when the disk, taken out and read by others, shows the UID of this object."""
     uid = pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
     return subprocess.run(["grep", "-qaF", uid, str(machine.disk)], timeout=600).returncode == 0
+
+
+def without_studies(machine) -> str:
+    """Wait until it has come up without its gateway; return what it said of its disk."""
+    machine.attempt("systemctl is-system-running --wait")
+    assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+    return machine.run("journalctl -u dicom-gateway-disk --no-pager")
 
 
 def acknowledged(said: str) -> int:
@@ -71,7 +79,7 @@ def test_power_that_goes_twenty_times_during_reception_loses_nothing_acknowledge
 
 def test_data_fills_the_disk_also_when_it_was_copied_to_a_larger_one(factory_image, make_machine):
     machine = make_machine(factory_image, disk_gib=5)
-    size = "findmnt --bytes --noheadings --output SIZE /data"
+    size = "until findmnt /data >/dev/null; do sleep 1; done; findmnt --bytes --noheadings --output SIZE /data"
     machine.start()
     first = int(machine.run(size))
     assert first > 2 * GIB
@@ -111,8 +119,35 @@ def test_with_a_tpm_the_disk_alone_tells_nothing(factory_image, world, make_mach
         machine.shut_down()
     with machine.tpm(anew=True):
         machine.start()
-        assert "did not open" in machine.run("journalctl -u dicom-gateway-disk --no-pager")
-        assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() == "inactive"
+        assert "did open it" in without_studies(machine)
+
+
+def test_without_a_tpm_the_key_of_the_disk_lies_on_a_stick(
+    factory_image, world, make_machine, make_study, wait_until, tmp_path
+):
+    key = tmp_path / "disk.key"
+    key.write_text(secrets.token_hex(32))
+    heard = world.broker.record()
+    machine = make_machine(factory_image, forward=(104,))
+    machine.put(*world.config())
+    plugged = stick(tmp_path / "stick.img", "CONFIG", key)
+    machine.start(*plugged)
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
+    files = make_study(5)
+    send(machine, files)
+    assert wait_until(lambda: heard.last("ct1-gateway/health")["disk"]["encrypted"] is True, 120)
+    for name in ("state", "data"):
+        assert machine.run(f"blkid -o value -s TYPE /dev/disk/by-partlabel/{name}").strip() == "crypto_LUKS"
+    good(machine)
+    machine.shut_down()
+    assert not found_on(machine, files[0])
+    assert subprocess.run(["grep", "-qaF", key.read_text(), str(machine.disk)], timeout=600).returncode == 1
+    machine.start()
+    assert "did open it" in without_studies(machine)
+    machine.shut_down()
+    machine.start(*plugged)
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
+    assert '"accepted": 5' in machine.run("dicom-gateway status --json")
 
 
 def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make_study, wait_until, tmp_path):
@@ -130,6 +165,7 @@ def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make
     word.write_text("erase-everything\r\n")
     machine.put(word)
     machine.start()
+    good(machine)
     assert machine.run("sha256sum </etc/dicom-gateway/device.key") != key
     assert machine.run("find /data -type f | grep -c dcm || true").strip() == "0"
     assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() != "active"

@@ -12,7 +12,8 @@ import pytest
 from image import bundle
 from image.board import BOARDS
 from tests.image.conftest import missing
-from tests.image.machine import stick
+from tests.image.machine import BOOT_S, stick
+from tests.operator import Operator
 
 pytestmark = [
     pytest.mark.long,
@@ -20,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=missing()),
 ]
 PC = BOARDS["amd64"]
+ENVIRONMENT = "EFI/BOOT/grubenv"
 
 
 def slot(machine) -> tuple[str, str]:
@@ -132,18 +134,55 @@ def test_a_version_that_does_not_work_is_left_by_itself(factory, factory_image, 
     assert "went back" in machine.run("dicom-gateway update status")
 
 
-@pytest.mark.parametrize("after_s", [3, 12])
-def test_power_that_goes_during_an_installation_leaves_the_old_version(factory, factory_image, make_machine, after_s):
+def test_a_signed_command_updates_the_box_from_its_stick(
+    factory, factory_image, world, make_machine, wait_until, tmp_path
+):
+    ops, stranger = Operator(), Operator()
+    keyring = tmp_path / "keyring.toml"
+    keyring.write_text(ops.entry())
+    heard = world.broker.record()
+    machine = make_machine(factory_image, forward=(104,))
+    machine.put(keyring, *world.config('[update]\nsource = "stick"', 'keyring_file = "keyring.toml"'))
+    plugged = stick(machine.folder / "stick.img", "UPDATE", only(factory.build("0.2.0", "--only-bundle"), "*.raucb"))
+    machine.start(*plugged)
+    assert wait_until(lambda: "update.install" in (heard.last("/birth") or {}).get("cmd", ()), BOOT_S), machine.log()
+    good(machine)
+
+    def command(signer, version) -> list[str]:
+        """Give it; return what the box answers until it is done."""
+        body = signer.body("update.install", {"version": version}, target="ct1-gateway")
+        topic = f"update.install/{body['id']}"
+        world.broker.publish(f"gw/v1/default/ct1-gateway/cmd/{topic}", signer.seal(body))
+        told = lambda: [result["status"] for result in heard.of(f"res/{topic}")]  # noqa: E731
+        assert wait_until(lambda: {*told()} & {"rejected", "failed", "successful"}, 1800), machine.log()
+        return told()
+
+    assert command(stranger, "0.2.0") == ["rejected"]
+    assert command(ops, "0.9.9")[-1] == "failed", "the stick holds another version"
+    assert "ORDER=A B" in machine.run("cat /boot/config/EFI/BOOT/grubenv")
+    begun = time.monotonic()
+    assert command(ops, "0.2.0") == ["accepted", "executing", "successful"]
+    machine.wait_off()
+    print(f"from the command to the restart: {time.monotonic() - begun:.0f} s")
+    machine.start(*plugged)
+    assert slot(machine) == ("B", "0.2.0")
+    good(machine)
+    assert wait_until(lambda: heard.last("/birth")["slot"] == "B", 120)
+    assert "0.2.0 was judged last: kept" in machine.run("dicom-gateway update status")
+
+
+def test_power_that_goes_during_an_installation_leaves_the_old_version(factory, factory_image, make_machine):
     path = only(factory.build("0.2.0", "--only-bundle"), "*.raucb")
     machine = make_machine(factory_image)
     plugged = stick(machine.folder / "stick.img", "UPDATE", path)
-    machine.start(*plugged)
-    good(machine)
-    machine.run(
-        "(dicom-gateway update install >/dev/null 2>&1 &) ; until rauc status | grep -q 'B.*inactive'; do :; done"
-    )
-    time.sleep(after_s)
-    machine.cut_power()
+    progress = "busctl get-property de.pengutronix.rauc / de.pengutronix.rauc.Installer Progress"
+    for after_s in (3, 12):
+        machine.start(*plugged)
+        good(machine)
+        machine.run(f"(dicom-gateway update install >/dev/null 2>&1 &) ; until {progress} | grep Copying; do :; done")
+        time.sleep(after_s)
+        machine.cut_power()
+        assert "B_OK=0" in machine.boot_file(ENVIRONMENT), "it was installed before the power went"
     machine.start(*plugged)
     assert slot(machine) == ("A", "0.1.0")
     good(machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -42,6 +43,7 @@ install)
         echo "LastError: signature verification failed: Verify error: self-signed certificate in certificate chain"
         exit 1 ;;
     *foreign*)
+        echo " 40% Verifying signature done."
         echo "LastError: Compatible mismatch: Expected 'box-amd64' but bundle manifest has 'other'"
         exit 1 ;;
     *odd*)
@@ -325,6 +327,32 @@ def test_what_the_service_asks_of_root_is_one_of_five_verbs_and_a_plain_version(
     assert errand.receive(request) is None
     os.mkfifo(request)
     assert errand.receive(request) is None
+
+
+def obeyed(place, version, monkeypatch) -> str:
+    """Let root do an installation that the service asked for; return the answer."""
+    monkeypatch.setattr(errand, "REQUEST", place.folder / "update.request")
+    monkeypatch.setattr(errand, "ANSWER", place.folder / "answer.json")
+    monkeypatch.setattr(update_cmd, "TOLD_S", 0.0)
+    errand.REQUEST.write_text(json.dumps({"verb": "install", "version": version, "number": "n1"}))
+    place.run("update", "obey")
+    return json.loads(errand.ANSWER.read_text())["text"]
+
+
+def test_another_version_than_the_one_asked_for_is_not_even_written(place, monkeypatch):
+    assert obeyed(place, "3.0", monkeypatch) == "the bundle holds version 2.0, not 3.0"
+    assert not [call for call in place.calls() if call.startswith(("install", "systemctl"))]
+
+
+def test_a_command_may_install_from_the_stick_that_stays_plugged_in(place, monkeypatch):
+    stick = place.folder / "stick"
+    stick.mkdir()
+    (stick / "v2.raucb").touch()
+    monkeypatch.setattr(update_cmd, "STICKS", (stick,))
+    monkeypatch.setattr(update_cmd, "mounted", lambda device, at: contextlib.nullcontext(device))
+    place.config.write_text(f'[gateway]\ndata_dir = "{place.data}"\n[update]\nsource = "stick"\n')
+    assert obeyed(place, "2.0", monkeypatch) == "version 2.0 installed"
+    assert place.calls()[-2:] == [f"install {stick}/v2.raucb", "systemctl reboot"]
 
 
 def test_a_signed_command_reaches_rauc_by_way_of_root_and_the_answer_comes_back(place, tmp_path, monkeypatch):
