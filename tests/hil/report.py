@@ -167,7 +167,7 @@ def _course(protocol: Protocol) -> Html:
     for one in marked:
         mine = [point for point in points if one.began_s <= point.at_s <= one.began_s + one.seconds]
         if len(mine) >= 4:
-            small += _two(mine, [], one.name, plot.NARROW)
+            small += _two(mine, [plot.Band(*mark) for mark in one.marks], one.name, plot.NARROW)
     if small:
         parts += [h("h3", "Cases more closely"), h("div", *small, class_="plots small")]
     return join(*parts)
@@ -175,8 +175,9 @@ def _course(protocol: Protocol) -> Html:
 
 def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, width: float) -> list[Html]:
     one, two = h("span", class_="key"), h("span", class_="key two")
-    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "archived")
-    second = h("figcaption", h("b", title), ": objects that waited in the box")
+    shaded = f"; shaded: {', '.join(band.name for band in bands)}" if bands else ""
+    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "archived", shaded)
+    second = h("figcaption", h("b", title), ": objects that waited in the box", shaded)
     return [
         h("figure", first, plot.throughput(points, bands, width)),
         h("figure", second, plot.backlog(points, bands, width)),

@@ -20,7 +20,7 @@ from gateway.emulator.profile import load
 from gateway.emulator.sender import Sent
 from tests.conftest import until
 from tests.hil.target import Target
-from tests.hil.verdict import Failed, NotApplicable, Object, Sums, judge
+from tests.hil.verdict import Failed, NotApplicable, Object, Span, Sums, judge
 from tests.hil.world import World
 
 SHORT = Limits(images=2, frames=3, side=64)
@@ -61,6 +61,7 @@ class Stage:
         self.target, self.world, self.rig, self.short = run.target, run.world, run.target.rig, run.short
         self.limits = SHORT if run.short else FULL
         self.figures: dict[str, float | int | str] = {}
+        self.marks: list[Span] = []
         self.seed = self._number(f"{run.seed}/{name}")
         self.works: list[Work] = []
         self.profiles: list[str] = []

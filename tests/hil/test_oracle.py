@@ -110,6 +110,7 @@ def test_the_example_of_a_rig_is_one():
     rig = load(coverage.README.with_name("rig.example.toml"))
     assert rig.power and rig.clock and rig.broker
     assert 'host = "192.0.2.10"\nport = 11112' in box_config(rig)
+    assert 'priority = "sender"' in box_config(rig), "what a scanner calls urgent would wait with the rest"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,10 @@ Object = tuple[str, str]
 """SOP Instance UID, SHA-256 of the data set bytes."""
 
 
+Span = tuple[str, float, float]
+"""A stretch of time with a name: begin and end, in seconds since the run began."""
+
+
 class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
@@ -91,3 +95,5 @@ class Result:
     kept: str = ""
     """Folder with what was kept of a failure."""
     plotted: bool = False
+    marks: list[Span] = field(default_factory=list)
+    """What was wrong around the box, and when."""
