@@ -218,7 +218,8 @@ class Clinic:
                     self._acknowledged += 1
                     if self._log is not None:
                         event = {"scanner": one.title, "uid": sent.sop_instance_uid, "sha256": sent.sha256}
-                        self._log.write(json.dumps({**event, "acknowledged_at_s": round(time.time(), 3)}) + "\n")
+                        when = {"acknowledged_at_s": round(time.time(), 3), "seconds": round(sent.seconds, 4)}
+                        self._log.write(json.dumps({**event, **when}) + "\n")
 
         try:
             scanner = Scanner(one.profile, places, one.act, told, stop=self.stop)

@@ -10,6 +10,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.emulator.urgent import Urgent
+
 Object = tuple[str, str]
 """SOP Instance UID, SHA-256 of the data set bytes."""
 
@@ -97,3 +99,5 @@ class Result:
     plotted: bool = False
     marks: list[Span] = field(default_factory=list)
     """What was wrong around the box, and when."""
+    urgent: list[Urgent] = field(default_factory=list)
+    """How fast each emergency passed."""
