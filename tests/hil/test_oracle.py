@@ -177,6 +177,6 @@ def test_an_emergency_that_is_late_fails_the_day():
     fine, late, slow = (Urgent(3, 10**6, waited_s, took_s, 1.0, 4.0, 0.0) for waited_s, took_s in times)
     for urgent, fails in (([], False), ([fine], False), ([fine, late], True), ([slow, fine], True)):
         stage = SimpleNamespace(urgent=urgent, figures={})
-        with pytest.raises(Failed, match="line alone needs 1.00 and 4.00 s") if fails else nullcontext():
+        with pytest.raises(Failed, match=r"line alone needs 1\.00 and 4\.00 s") if fails else nullcontext():
             _hastened(stage, within=2.0)
         assert stage.figures["stat_studies"] == len(urgent)
