@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from math import inf
+from pathlib import Path
 
 import pytest
 
 from gateway.emulator.clinic import Clinic
+from gateway.emulator.pacs import Pacs
 from gateway.emulator.profile import load as load_profile
 from gateway.emulator.scenario import load, names
 from gateway.emulator.shipped import ProfileError
@@ -131,3 +133,14 @@ def test_what_is_no_scenario_is_said(tmp_path):
     (tmp_path / "wrong.toml").write_text('about = "x"\n[[scanner]]\nprofile = "ct"\nstudys = 1\n')
     with pytest.raises(ProfileError, match=r"scanner\.0\.studys"):
         load(str(tmp_path / "wrong.toml"))
+
+
+def test_nobody_takes_the_place_of_an_archive_that_is_away():
+    """A client's port could be the archive's; a line that calls it in vain could even reach itself."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    archive = Pacs()
+    archive.start()
+    archive.stop()
+    assert archive.port < lowest
+    archive.start()
+    archive.stop()
