@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import socket
 import struct
 import threading
@@ -14,6 +16,9 @@ from gateway.emulator.pdu import Message
 IDLE_S = 300.0
 """A peer that says nothing for so long is gone."""
 LONGEST = 1 << 30
+OURS = range(15000, 32000)
+"""Below what Linux gives to clients (ip_local_port_range)."""
+TRIES = 100
 
 
 class Gone(Exception):
@@ -98,9 +103,20 @@ class Acceptor:
     def start(self) -> None:
         """Listen; the first time on a free port if none was named. Raises OSError."""
         self.stopping.clear()
-        self._listener = socket.create_server((self._address, self.port), backlog=64)
+        self._listener = self._listen()
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(self._listener,), name=self._name, daemon=True).start()
+
+    def _listen(self) -> socket.socket:
+        """Not on a port that the system gives to clients: while we are away, one of them could take it, even one that
+        only tries to reach us and so reaches itself."""
+        for port in [self.port] if self.port else random.sample(OURS, TRIES):
+            try:
+                return socket.create_server((self._address, port), backlog=64)
+            except OSError as error:
+                if self.port or error.errno != errno.EADDRINUSE:
+                    raise
+        raise OSError(errno.EADDRINUSE, f"none of {TRIES} ports is free")
 
     def stop(self) -> None:
         """Go away: close the port and break off what is open."""

@@ -7,7 +7,7 @@ import json
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
@@ -26,6 +26,7 @@ from gateway.emulator.services import Peer
 from gateway.emulator.shelf import Received, Shelf
 from gateway.emulator.shipped import ProfileError
 from gateway.emulator.stow import Stow
+from gateway.emulator.urgent import Passed, Span, Urgent, urgent
 from gateway.emulator.wan import Wan
 
 NAMED = 20
@@ -83,6 +84,8 @@ class Clinic:
         self._ris: Ris | None = None
         self._samples: list[tuple[float, int, int]] = []
         self._acknowledged = 0
+        self.outages: list[tuple[str, Span]] = []
+        """What was away, and when."""
 
     def _casted(self, settings: ScannerSettings) -> list[_Cast]:
         profile = load(settings.profile, settings.quirks)
@@ -193,7 +196,7 @@ class Clinic:
                 break
         for thread in threads:
             thread.join(self._cast[0].act.timeout_s)
-        return self._summed(time.monotonic() - began_s)
+        return self._summed(time.monotonic() - began_s, (last_s or time.monotonic()) - began_s)
 
     def _work(self, one: _Cast) -> None:
         scenario, settings = self._scenario, one.settings
@@ -215,7 +218,8 @@ class Clinic:
                     self._acknowledged += 1
                     if self._log is not None:
                         event = {"scanner": one.title, "uid": sent.sop_instance_uid, "sha256": sent.sha256}
-                        self._log.write(json.dumps({**event, "acknowledged_at_s": round(time.time(), 3)}) + "\n")
+                        when = {"acknowledged_at_s": round(time.time(), 3), "seconds": round(sent.seconds, 4)}
+                        self._log.write(json.dumps({**event, **when}) + "\n")
 
         try:
             scanner = Scanner(one.profile, places, one.act, told, stop=self.stop)
@@ -229,7 +233,7 @@ class Clinic:
         speed = self._scenario.speed
         if self.stop.wait(outage.from_min * 60 / speed):
             return
-        lasts_s = outage.for_min * 60 / speed
+        lasts_s, began_s = outage.for_min * 60 / speed, time.time()
         if outage.of == "line" and self._wan is not None:
             self._wan.set_line(replace(self._line(), black_hole=True))
             self._wan.cut()
@@ -239,6 +243,7 @@ class Clinic:
             peer.stop()
             self.stop.wait(lasts_s)
             peer.start()
+        self.outages.append((outage.of, (began_s, time.time())))
 
     def _arrived(self) -> tuple[set[tuple[str, str]], set[str]]:
         kept = [one for one in self._received() if one.kept]
@@ -252,7 +257,7 @@ class Clinic:
             return [key for key in told if key not in bytes_there]
         return [key for key in told if key[0] not in there]
 
-    def _summed(self, seconds: float) -> dict[str, Any]:
+    def _summed(self, seconds: float, scanned_s: float) -> dict[str, Any]:
         missing = self._missing()
         sent_uids = {uid for one in self._cast if one.outcome for uid, _ in one.outcome.sent}
         _, there = self._arrived()
@@ -261,6 +266,7 @@ class Clinic:
         strangers = sorted(there - sent_uids)
         return {
             "seconds": round(seconds, 1),
+            "scanned_s": round(scanned_s, 1),
             "acknowledged": sum(row["acknowledged"] for row in scanners),
             "arrived": len(there),
             "missing": len(missing),
@@ -292,19 +298,34 @@ class Clinic:
             "trouble": one.trouble,
         }
 
-    def _delivery_times(self) -> dict[str, dict[str, float]]:
-        """From the acknowledgement to the arrival: median and worst, of emergencies and of the rest; seconds."""
-        came: dict[str, float] = {}
+    def _passed(self) -> Iterator[tuple[str, Passed]]:
+        """Yield each object that was acknowledged and came, with its study where that is an emergency's, else ""."""
+        came: dict[str, Received] = {}
         for instance in self._received():
             if instance.kept:
-                came.setdefault(instance.sop_instance_uid, instance.at_s)
-        times: dict[str, list[float]] = {"stat": [], "routine": []}
+                came.setdefault(instance.sop_instance_uid, instance)
         for one in self._cast:
+            if one.outcome is None:
+                continue
             for key, at_s in one.sent_at_s.items():
-                sent = one.outcome.sent.get(key) if one.outcome else None
-                if sent is not None and key[0] in came and one.outcome is not None:
-                    kind = "stat" if sent.study_instance_uid in one.outcome.stat else "routine"
-                    times[kind].append(max(0.0, came[key[0]] - at_s))
+                sent, there = one.outcome.sent.get(key), came.get(key[0])
+                if sent is not None and there is not None:
+                    study = sent.study_instance_uid
+                    yield study if study in one.outcome.stat else "", Passed(at_s, there.at_s, there.length)
+
+    def urgent(self) -> list[Urgent]:
+        """Return what became of each study of an emergency, as far as it arrived."""
+        studies: dict[str, list[Passed]] = {}
+        for study, passed in self._passed():
+            studies.setdefault(study, []).append(passed)
+        behind = [span for of, span in self.outages if of != "ris"]
+        return [urgent(objects, self._line(), behind) for study, objects in studies.items() if study]
+
+    def _delivery_times(self) -> dict[str, dict[str, float]]:
+        """From the acknowledgement to the arrival: median and worst, of emergencies and of the rest; seconds."""
+        times: dict[str, list[float]] = {"stat": [], "routine": []}
+        for study, passed in self._passed():
+            times["stat" if study else "routine"].append(max(0.0, passed.came_at_s - passed.stored_at_s))
         return {
             kind: {"objects": len(some), "median": round(statistics.median(some), 2), "worst": round(max(some), 2)}
             for kind, some in times.items()

@@ -116,6 +116,8 @@ class Lane:
         self._ready: dict[Priority, deque[Claim]] = {priority: deque() for priority in Priority}
         self._looked: dict[Priority, tuple[int, float]] = {}
         """By class: the hint and the time when there was nothing to claim."""
+        self._more: dict[Priority, bool] = dict.fromkeys(Priority, False)
+        """By class: the last claim got as many as it asked for, so that more is likely to wait in the ledger."""
         self._in_hand: set[int] = set()
         """Instances this process has claimed and not yet written down the end of."""
         self._doubtful = False
@@ -194,7 +196,7 @@ class Lane:
         """Judge whether this courier is to take one too. A little work stays with the first: many archives serve one
         association after the other, and a second one would stand in their queue for nothing. STAT does not wait for
         what the first has under way."""
-        if number == 0 or (priority is Priority.STAT and 0 in self._busy):
+        if number == 0 or self._more[priority] or (priority is Priority.STAT and 0 in self._busy):
             return True
         waited_s = time.monotonic() - self._ready_since
         return self._waiting() > CLAIMS_PER_ASSOCIATION * number or waited_s > SOLO_S
@@ -221,6 +223,7 @@ class Lane:
                     self._looked[priority] = (hints, now)
                 if not self._waiting():
                     self._ready_since = now
+                self._more[priority] = len(claims) == limit > 1
                 self._in_hand.update(claim.held.seq for claim in fresh)
                 self._ready[priority].extend(fresh)
         except SpoolError:

@@ -87,11 +87,11 @@ def _picture(
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20, 50 and so on."""
+    """The next of 1, 2, 3, 4, 5, 6, 8, 10, 20, 30 and so on."""
     size = 1.0
     while size * 10 <= value:
         size *= 10
-    return next(size * step for step in (1, 2, 5, 10) if size * step >= value) if value > 1 else 1.0
+    return next(size * step for step in (1, 2, 3, 4, 5, 6, 8, 10) if size * step >= value) if value > 1 else 1.0
 
 
 def _clock(at_s: float) -> str:

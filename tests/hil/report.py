@@ -26,6 +26,8 @@ SIGN[Outcome.NOT_APPLICABLE] = ("– not applicable", "not")
 USUAL = ("answer_p50_s", "answer_p95_s", "to_archive_p50_s", "to_archive_p95_s")
 """Figures with columns of their own."""
 TARGETS = {"process": "a process on this machine", "qemu": "the image, in QEMU", "box": "a box"}
+BROAD = 120
+"""Figures that are longer as text get a row of their own."""
 PRINTS_S = 180
 
 
@@ -167,7 +169,7 @@ def _course(protocol: Protocol) -> Html:
     for one in marked:
         mine = [point for point in points if one.began_s <= point.at_s <= one.began_s + one.seconds]
         if len(mine) >= 4:
-            small += _two(mine, [], one.name, plot.NARROW)
+            small += _two(mine, [plot.Band(*mark) for mark in one.marks], one.name, plot.NARROW)
     if small:
         parts += [h("h3", "Cases more closely"), h("div", *small, class_="plots small")]
     return join(*parts)
@@ -175,8 +177,11 @@ def _course(protocol: Protocol) -> Html:
 
 def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, width: float) -> list[Html]:
     one, two = h("span", class_="key"), h("span", class_="key two")
-    first = h("figcaption", h("b", title), ": objects a second", one, "acknowledged", two, "archived")
-    second = h("figcaption", h("b", title), ": objects that waited in the box")
+    # A narrow picture has no room for the names of its bands.
+    shaded = f"; shaded: {', '.join(band.name for band in bands)}" if bands and width == plot.NARROW else ""
+    keys = (h("span", one, "acknowledged", class_="whole"), " ", h("span", two, "archived", class_="whole"))
+    first = h("figcaption", h("b", title), ": objects a second", *keys, shaded)
+    second = h("figcaption", h("b", title), ": objects that waited in the box", shaded)
     return [
         h("figure", first, plot.throughput(points, bands, width)),
         h("figure", second, plot.backlog(points, bands, width)),
@@ -186,22 +191,42 @@ def _two(points: Sequence[plot.Point], bands: Sequence[plot.Band], title: str, w
 def _group(name: str, results: Sequence[Result]) -> Html:
     heads = ("case", "verdict", "took", "sent", "told safe", "archived", "answer p50 / p95", "delivery p50 / p95")
     columns = [h("th", text, class_="number" if place > 1 else None) for place, text in enumerate(heads)]
-    rows = [_row(one) for one in results if one.group == name]
-    return join(h("h3", name), h("table", h("thead", h("tr", *columns)), h("tbody", *rows), class_="cases"))
+    mine = [one for one in results if one.group == name]
+    table = h("table", h("thead", h("tr", *columns)), h("tbody", *map(_row, mine)), class_="cases")
+    return join(h("h3", name), table, *(_urgent(one) for one in mine if one.urgent))
+
+
+def _urgent(one: Result) -> Html:
+    """How fast each emergency of a day passed, the slowest first."""
+    heads = ("objects", "MB", "waited", "bare line", "times", "took", "line alone", "times", "in an outage")
+    rows = []
+    for study in sorted(one.urgent, key=lambda study: max(study.after_last, study.from_first), reverse=True):
+        after = (f"{study.waited_s:.2f} s", f"{study.bare_s:.2f} s", f"{study.after_last:.2f}")
+        whole = (f"{study.took_s:.2f} s", f"{study.alone_s:.2f} s", f"{study.from_first:.2f}")
+        values = (study.objects, f"{study.length / 1e6:.1f}", *after, *whole, f"{study.outage_s:.1f} s")
+        rows.append(h("tr", *map(_number, values)))
+    note = (
+        "Waited: from the scanner's last store to the archive's last object, against what the line needs for the "
+        "study's bytes at its rate, and a round trip. Took: from the first store, against the line alone when it gets "
+        "each object as the scanner stored it. Outages are taken out."
+    )
+    table = h("table", h("thead", h("tr", *(h("th", text, class_="number") for text in heads))), h("tbody", *rows))
+    return join(h("h3", f"{one.name}: studies of emergencies"), h("p", note), table)
 
 
 def _row(one: Result) -> Html:
     word, kind = SIGN[one.outcome]
     others = " · ".join(_figure(key, value) for key, value in one.figures.items() if key not in USUAL)
     lines = [h("small", one.title)]
-    if others:
+    broad = len(others) > BROAD
+    if others and not broad:
         lines.append(h("small", others))
     if one.reason:
         lines.append(h("small", one.reason, class_=kind))
     if one.kept:
         lines.append(h("small", "kept in ", h("code", one.kept)))
     p50, p95, late50, late95 = (one.figures.get(key) for key in USUAL)
-    return h(
+    row = h(
         "tr",
         h("th", one.name, *lines, scope="row"),
         h("td", h("span", word, class_=f"word {kind}")),
@@ -209,7 +234,9 @@ def _row(one: Result) -> Html:
         *(_number(_many(value)) for value in (one.sums.sent, one.sums.acknowledged, one.sums.archived)),
         _number(_pair(p50, p95)),
         _number(_pair(late50, late95)),
+        class_="begun" if broad else None,
     )
+    return join(row, h("tr", h("td", h("small", others), colspan="8"))) if broad else row
 
 
 def _figure(name: str, value: float | str) -> str:
@@ -218,6 +245,8 @@ def _figure(name: str, value: float | str) -> str:
         return f"{name.removesuffix('_per_s').replace('_', ' ')} a second {value}"
     if name.endswith("_s"):
         return f"{name.removesuffix('_s').replace('_', ' ')} {value} s"
+    if name.endswith("_mb"):
+        return f"{name.removesuffix('_mb').replace('_', ' ')} {value} MB"
     return f"{name.replace('_', ' ')} {value}"
 
 

@@ -129,11 +129,13 @@ def load(path: Path) -> Rig:
 
 
 def box_config(rig: Rig, *, mqtt_tls: str = "", retries: str = "") -> str:
-    """Return the tables that a box on this rig needs in its gateway.toml: bytes must arrive as they were sent."""
+    """Return the tables that a box on this rig needs in its gateway.toml: bytes must arrive as they were sent, and
+    what a scanner calls urgent goes first."""
     host, port = split(rig.archive.box_sees)
     text = (
         f'[[destination]]\nname = "pacs"\nkind = "dimse"\nhost = "{host}"\nport = {port}\n'
         f'ae_title = "{rig.archive.ae_title}"\ncompression = "off"\n{retries}\n'
+        '[[route]]\nto = ["pacs"]\npriority = "sender"\n'
     )
     if rig.box.commitment:
         text += '[commitment]\nanswer = "local"\n'

@@ -18,9 +18,10 @@ from gateway.emulator.exam import Act, Outcome, Places, Scanner
 from gateway.emulator.objects import Limits
 from gateway.emulator.profile import load
 from gateway.emulator.sender import Sent
+from gateway.emulator.urgent import Urgent
 from tests.conftest import until
 from tests.hil.target import Target
-from tests.hil.verdict import Failed, NotApplicable, Object, Sums, judge
+from tests.hil.verdict import Failed, NotApplicable, Object, Span, Sums, judge
 from tests.hil.world import World
 
 SHORT = Limits(images=2, frames=3, side=64)
@@ -61,6 +62,8 @@ class Stage:
         self.target, self.world, self.rig, self.short = run.target, run.world, run.target.rig, run.short
         self.limits = SHORT if run.short else FULL
         self.figures: dict[str, float | int | str] = {}
+        self.marks: list[Span] = []
+        self.urgent: list[Urgent] = []
         self.seed = self._number(f"{run.seed}/{name}")
         self.works: list[Work] = []
         self.profiles: list[str] = []
@@ -108,15 +111,14 @@ class Stage:
         with self._lock:
             self.sent[one] = sent.status
             self.run.sent.add(one)
-            if sent.acknowledged:
-                self.answer_s.append(sent.seconds)
             self._log.write(json.dumps({**asdict(sent), "at_s": round(time.time(), 3)}) + "\n")
         if sent.acknowledged:
-            self.safe(one)
+            self.safe(one, sent.seconds)
 
-    def safe(self, one: Object) -> None:
-        """A scanner was told that an object is safe: this stands outside the box."""
+    def safe(self, one: Object, answer_s: float) -> None:
+        """A scanner was told after so long that an object is safe: this stands outside the box."""
         with self._lock:
+            self.answer_s.append(answer_s)
             self.sent.setdefault(one, 0)
             self.run.sent.add(one)
             self.acknowledged.add(one)

@@ -126,6 +126,7 @@ def _play(run: Run, case: Case, folder: Path) -> tuple[Result, Stage]:
     result.seconds = line.now_s - result.began_s
     stage.settle()
     result.sums, result.figures = stage.sums(), stage.figures
+    result.marks, result.urgent = stage.marks, stage.urgent
     result.profiles = tuple(dict.fromkeys(stage.profiles))
     if result.outcome is Outcome.FAILED:
         stage.keep(run.target.log()[logged:])

@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import socket
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from gateway.emulator.pacs import Pacs
 from gateway.emulator.rules import parse
+from gateway.emulator.urgent import Urgent
 from tests.hil import coverage
 from tests.hil.cases import Case, scanners
+from tests.hil.day import _hastened
 from tests.hil.rig import ArchiveTable, BrokerTable, Rig, RigError, box_config, load, split
 from tests.hil.suite import Protocol, cases, play
 from tests.hil.target import AddressTarget
 from tests.hil.trouble import troubles
-from tests.hil.verdict import Outcome, Result, judge
+from tests.hil.verdict import Failed, Outcome, Result, judge
 
 A, B, C = ("1.1", "a"), ("1.2", "b"), ("1.3", "c")
 
@@ -110,6 +114,7 @@ def test_the_example_of_a_rig_is_one():
     rig = load(coverage.README.with_name("rig.example.toml"))
     assert rig.power and rig.clock and rig.broker
     assert 'host = "192.0.2.10"\nport = 11112' in box_config(rig)
+    assert 'priority = "sender"' in box_config(rig), "what a scanner calls urgent would wait with the rest"
 
 
 @pytest.mark.parametrize(
@@ -164,3 +169,14 @@ def test_a_broker_that_is_not_there_fails_what_needs_it(box_that, tmp_path, port
     cases = [one for one in troubles() if one.name == "broker-outage"]
     (result,) = play(target, cases, tmp_path / "run", seed=7, short=True).results
     assert result.outcome is Outcome.FAILED and "refused" in result.reason
+
+
+def test_an_emergency_that_is_late_fails_the_day():
+    """Twice what the line alone needs may be taken: after the last store, and from the first."""
+    times = ((2.0, 8.0), (2.1, 4.0), (0.1, 8.1))
+    fine, late, slow = (Urgent(3, 10**6, waited_s, took_s, 1.0, 4.0, 0.0) for waited_s, took_s in times)
+    for urgent, fails in (([], False), ([fine], False), ([fine, late], True), ([slow, fine], True)):
+        stage = SimpleNamespace(urgent=urgent, figures={})
+        with pytest.raises(Failed, match=r"line alone needs 1\.00 and 4\.00 s") if fails else nullcontext():
+            _hastened(stage, within=2.0)
+        assert stage.figures["stat_studies"] == len(urgent)

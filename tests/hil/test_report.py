@@ -12,6 +12,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from gateway.emulator.urgent import Urgent
 from tests.hil import plot, report
 from tests.hil.suite import Protocol
 from tests.hil.thumbnail import Picture, png
@@ -31,6 +32,8 @@ def protocol() -> Protocol:
         Result("kill", "Killed", "Trouble", Outcome.FAILED, "1 lost, such as 2.25.4711", sums=Sums(3, 3, 2, (LOST,))),
         Result("power-cut", "The plug", "Trouble", Outcome.NOT_APPLICABLE, "the rig has no [power]"),
     ]  # fmt: skip
+    made.results[0].marks = [("no line", 20.0, 30.0)]
+    made.results[0].urgent = [Urgent(366, 12_300_000, 7.5, 20.0, 5.0, 16.0, 3.0)]
     made.points = [Point(at / 2, at, max(0, at - 3), at * 1000) for at in range(240)]
     uri = "data:image/png;base64,iVBORw0KGgo="
     made.pictures = [Picture("ct", "CT of the chest", "CT 512x512", "2.25.1", "ab" * 32, uri)]
@@ -77,6 +80,10 @@ def test_what_failed_and_what_could_not_be_is_told_with_its_reason(protocol, tmp
         "1 lost",
         "12 ms / 2.5 s",
         "objects a second 31.5",
+        "shaded: no line",
+        "profile-ct: studies of emergencies",
+        ">1.50<",
+        ">1.25<",
     ):
         assert words in text
 

@@ -10,8 +10,14 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.emulator.urgent import Urgent
+
 Object = tuple[str, str]
 """SOP Instance UID, SHA-256 of the data set bytes."""
+
+
+Span = tuple[str, float, float]
+"""A stretch of time with a name: begin and end, in seconds since the run began."""
 
 
 class Outcome(StrEnum):
@@ -91,3 +97,7 @@ class Result:
     kept: str = ""
     """Folder with what was kept of a failure."""
     plotted: bool = False
+    marks: list[Span] = field(default_factory=list)
+    """What was wrong around the box, and when."""
+    urgent: list[Urgent] = field(default_factory=list)
+    """How fast each emergency passed."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from math import inf
+from pathlib import Path
 
 import pytest
 
 from gateway.emulator.clinic import Clinic
+from gateway.emulator.pacs import Pacs
 from gateway.emulator.profile import load as load_profile
 from gateway.emulator.scenario import load, names
 from gateway.emulator.shipped import ProfileError
@@ -103,14 +106,25 @@ def test_each_shipped_scenario_is_one(name):
 
 
 def test_the_day_is_as_long_as_it_says():
-    """400 studies, about 60,000 objects."""
+    """400 studies, about 60,000 objects, in ten hours that pass in thirty minutes."""
     day = load("day")
     assert sum(one.studies * one.number for one in day.scanner) == 400
     per_study = {
         name: [sum(s.images) / 2 for s in load_profile(name).series] for name in {one.profile for one in day.scanner}
     }
-    objects = sum(one.studies * sum(min(n, one.images or n) for n in per_study[one.profile]) for one in day.scanner)
+    objects = sum(
+        one.studies * one.number * sum(min(n, one.images or n) for n in per_study[one.profile]) for one in day.scanner
+    )
     assert 55_000 < objects < 70_000
+    assert day.speed == 20 and max(map(hours, day.scanner)) <= 10
+
+
+def hours(one) -> float:
+    """How long a scanner works, by the pauses of its profile."""
+    profile = load_profile(one.profile)
+    exam, images = profile.exam, sum(min(sum(s.images) / 2, one.images or inf) for s in profile.series)
+    series = (len(profile.series) - 1) * exam.pause_series_s
+    return one.studies * (images * exam.pause_image_s + series + exam.pause_study_s) / 3600
 
 
 def test_what_is_no_scenario_is_said(tmp_path):
@@ -119,3 +133,14 @@ def test_what_is_no_scenario_is_said(tmp_path):
     (tmp_path / "wrong.toml").write_text('about = "x"\n[[scanner]]\nprofile = "ct"\nstudys = 1\n')
     with pytest.raises(ProfileError, match=r"scanner\.0\.studys"):
         load(str(tmp_path / "wrong.toml"))
+
+
+def test_nobody_takes_the_place_of_an_archive_that_is_away():
+    """A client's port could be the archive's; a line that calls it in vain could even reach itself."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    archive = Pacs()
+    archive.start()
+    archive.stop()
+    assert archive.port < lowest
+    archive.start()
+    archive.stop()

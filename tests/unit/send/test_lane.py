@@ -131,6 +131,20 @@ def test_stat_goes_before_what_is_claimed_already(site, wait_until):
     assert peer.arrived == [*normal[:3], *stat, *normal[3:]]
 
 
+def test_a_little_work_stays_with_the_first_courier(site):
+    site.comes(NORMAL, NORMAL)
+    lane = site.lane(Peer(), associations=4)
+    assert lane._next(3) is None and lane._next(0) is not None
+
+
+def test_every_courier_helps_to_the_last_claim_while_more_waits_in_the_ledger(site):
+    """Else, of each handful that is claimed, the last would go one by one over a line that has room for four."""
+    at_once = CLAIMS_PER_COURIER * 4
+    site.comes(*[NORMAL] * (at_once + 1))
+    lane = site.lane(Peer(), associations=4)
+    assert all(lane._next(3) for _ in range(at_once))
+
+
 def test_bulk_goes_on_while_normal_ones_never_end(site, wait_until):
     bulk = site.comes(*[BULK] * 4)
     site.comes(*[NORMAL] * 4)
