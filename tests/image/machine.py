@@ -110,7 +110,7 @@ class Machine:
             "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot",
             "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,file={self.folder}/vars.fd",
-            "-drive", f"if=none,id=disk,format=raw,file={self.disk}",
+            "-drive", f"if=none,id=disk,format=raw,discard=unmap,file={self.disk}",
             "-device", "virtio-blk-pci,drive=disk,bootindex=0",
             "-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net,romfile=",
             "-device", "virtio-rng-pci",

@@ -171,6 +171,7 @@ def test_a_factory_reset_leaves_nothing(factory_image, world, make_machine, make
     assert machine.attempt("systemctl is-active dicom-gateway.service")[1].strip() != "active"
     machine.shut_down()
     assert machine.boot_file("CONFIG/factory-reset") is None
+    assert not found_on(machine, files[0]), "what the drive was told to discard is still there"
 
 
 def test_wrong_settings_are_answered_in_plain_words_and_the_box_stays_up(factory_image, make_machine, tmp_path):
