@@ -230,7 +230,7 @@ def _row(one: Result) -> Html:
         "tr",
         h("th", one.name, *lines, scope="row"),
         h("td", h("span", word, class_=f"word {kind}")),
-        _number(f"{one.seconds:.1f} s"),
+        _number(f"{one.seconds:.1f} s" if one.seconds < 1000 else duration(one.seconds)),
         *(_number(_many(value)) for value in (one.sums.sent, one.sums.acknowledged, one.sums.archived)),
         _number(_pair(p50, p95)),
         _number(_pair(late50, late95)),

@@ -28,7 +28,7 @@ def protocol() -> Protocol:
     made = Protocol("box", 'bench <3> & "co"', "192.0.2.20:11112", 4711, "full", 1.79e9, 120.0, "suite 0.1.0")
     made.results = [
         Result("profile-ct", "CT of the chest", "Scanners", Outcome.PASSED, sums=Sums(40, 40, 40), plotted=True,
-               seconds=60.0, figures={"answer_p50_s": 0.012, "answer_p95_s": 2.5, "objects_per_s": 31.5}),
+               seconds=1954.4, figures={"answer_p50_s": 0.012, "answer_p95_s": 2.5, "objects_per_s": 31.5}),
         Result("kill", "Killed", "Trouble", Outcome.FAILED, "1 lost, such as 2.25.4711", sums=Sums(3, 3, 2, (LOST,))),
         Result("power-cut", "The plug", "Trouble", Outcome.NOT_APPLICABLE, "the rig has no [power]"),
     ]  # fmt: skip
@@ -81,6 +81,7 @@ def test_what_failed_and_what_could_not_be_is_told_with_its_reason(protocol, tmp
         "12 ms / 2.5 s",
         "objects a second 31.5",
         "shaded: no line",
+        ">33 min<",
         "profile-ct: studies of emergencies",
         ">1.50<",
         ">1.25<",
