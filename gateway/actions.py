@@ -57,20 +57,34 @@ def _retry(gateway: Gateway, request: Mapping[str, Any]) -> int:
 
 
 def _move(gateway: Gateway, request: Mapping[str, Any]) -> int:
-    """Give what waits for a destination that is no longer configured to one that is; return how many went."""
+    """Give what waits for a destination that is no longer configured to one that is; return how many went.
+
+    Who gets de-identified objects only gets no others by this way either: a delivery keeps its recipe.
+    """
     source, target = str(request["from"]), str(request["to"])
-    if source in gateway.lanes:
+    known = [destination.name for destination in gateway.settings.destination]
+    if source in known:
         raise GatewayError(
             f"'{source}' is configured, and its deliveries are its own",
             hint="take it out of the configuration and reload; where both stay, `to_first_of` in a route fails over",
         )
-    if target not in gateway.lanes:
-        raise GatewayError(f"no destination '{target}'", hint=f"known: {', '.join(gateway.lanes)}")
+    if target not in known:
+        raise GatewayError(f"no destination '{target}'", hint=f"known: {', '.join(known)}")
+    recipes = [
+        " ".join(route.recipe)
+        for route in gateway.settings.route
+        if route.deidentify and target in (*route.to, *route.to_first_of)
+    ]
     moved = 0
-    while step := gateway.spool.change(lambda ledger: ledger.move(source, target, MOVE_BATCH)):
+    while step := gateway.spool.change(lambda ledger: ledger.move(source, target, MOVE_BATCH, recipes)):
         moved += step
     if moved:
         log.warning("moved from=%s to=%s objects=%d", source, target, moved)
+    elif recipes:
+        raise GatewayError(
+            f"'{target}' gets de-identified objects, and nothing that waits for '{source}' would leave as such",
+            hint="name another destination; `queue export` copies what waits",
+        )
     return moved
 
 

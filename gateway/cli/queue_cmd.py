@@ -123,7 +123,8 @@ queue.add_command(_operation("queue_release", "Release held deliveries."))
 def move(ctx: click.Context, source: str, target: str) -> None:
     """Give to TO what FROM has not confirmed; FROM is no longer in the configuration.
 
-    What TO has confirmed already is not sent again. Exit code 1 when nothing was to be moved.
+    What TO has confirmed already is not sent again. Where routes de-identify what goes to TO, only what was routed so
+    is moved. Exit code 1 when nothing was to be moved.
     """
     moved = ask_service(settings_of(ctx), {"do": "queue_move", "from": source, "to": target})
     click.echo(f"{moved} deliveries moved from {source} to {target}")

@@ -201,15 +201,17 @@ class Ledger:
             moved += 1
         return moved
 
-    def move(self, source: str, target: str, limit: int) -> int:
+    def move(self, source: str, target: str, limit: int, recipes: Sequence[str] = ()) -> int:
         """Give up to `limit` deliveries that `source` has not confirmed to `target`: nobody sends to `source` any more.
 
-        Returns how many went. What the target has already is only taken off; what is in quarantine stays.
+        Returns how many went. What the target has already is only taken off; what is in quarantine stays, and so does
+        what has none of the `recipes`, if there are some.
         """
+        fits = f"AND recipe IN ({', '.join('?' * len(recipes))}) " if recipes else ""
         rows = self._db.execute(
             "SELECT seq, delivery.state AS state FROM delivery JOIN instance USING (seq) WHERE destination = ? "
-            "AND delivery.state IN (?, ?, ?) AND instance.state != ? ORDER BY seq LIMIT ?",
-            (source, Delivery.QUEUED, Delivery.SENT, Delivery.HELD, Custody.QUARANTINED, limit),
+            f"AND delivery.state IN (?, ?, ?) AND instance.state != ? {fits}LIMIT ?",
+            (source, Delivery.QUEUED, Delivery.SENT, Delivery.HELD, Custody.QUARANTINED, *recipes, limit),
         ).fetchall()
         for row in rows:
             if row["state"] == Delivery.SENT:

@@ -72,6 +72,31 @@ def test_nothing_of_the_patient_leaves_and_the_same_comes_out_again(
     assert {dataset_bytes(path) for path in again.folder.iterdir()} == set(arrived.values())
 
 
+def test_what_is_moved_by_hand_does_not_tell_the_patient_to_who_must_not_know(
+    make_box, make_archive, dimse, ct_files, tmp_path, wait_until
+):
+    gone, research = make_archive(), make_archive().start()
+    box = make_box(dimse(gone.port, "old") + to("old") + table(tmp_path)).start()
+    scan(box, ct_files[0])
+    before = box.config.read_text()
+    box.stop()
+    box.config.write_text(before.replace(to("old"), ""))
+    box.start()
+    scan(box, ct_files[1])  # waits for the same destination, as it came
+    box.stop()
+    box.config.write_text(before.replace('"old"', '"study"').replace(str(gone.port), str(research.port)))
+    box.start()
+    move = [sys.executable, "-m", "gateway", "--config", str(box.config), "queue", "move", "old", "study"]
+    moved = subprocess.run(move, capture_output=True, text=True)
+    assert moved.stdout == "1 deliveries moved from old to study\n", moved.stderr
+    assert wait_until(lambda: box.ask("status")["released"] == 1), box.log()
+    (arrived,) = research.folder.iterdir()
+    assert pydicom.dcmread(arrived).PatientIdentityRemoved == "YES"
+    refused = subprocess.run(move, capture_output=True, text=True)
+    assert refused.returncode == 1 and "de-identified" in refused.stderr, refused.stderr
+    assert box.ask("status")["destinations"]["old"]["queued"] == 1
+
+
 def test_an_archive_confirms_what_it_knows_by_its_new_uid(
     make_box, make_orthanc, dimse, ct_files, tmp_path, wait_until
 ):
