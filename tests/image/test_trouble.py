@@ -135,7 +135,7 @@ def test_without_a_tpm_the_key_of_the_disk_lies_on_a_stick(
     assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
     files = make_study(5)
     send(machine, files)
-    assert wait_until(lambda: heard.last("ct1-gateway/health")["disk"]["encrypted"] is True, 120)
+    assert wait_until(lambda: heard.last("ct1-gateway/health"), 120)["disk"]["encrypted"] is True
     for name in ("state", "data"):
         assert machine.run(f"blkid -o value -s TYPE /dev/disk/by-partlabel/{name}").strip() == "crypto_LUKS"
     good(machine)
