@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from gateway import heap
 from gateway.model.errors import GatewayError
 
 log = logging.getLogger("gateway.supervisor")
@@ -27,6 +28,8 @@ REST_S = 10.0
 BEAT_LIMIT_S = 180.0
 """Longer than any courier's silence towards its peer: only a thread that truly stands still is late."""
 PULSE_S = 0.5
+HEAP_S = 60.0
+"""Between two times that freed memory goes back."""
 
 
 @dataclass
@@ -105,7 +108,7 @@ class Supervisor:
     def watch(self, status: Callable[[], str]) -> None:
         """Feed the watchdog until `end` is called or a room broke for good."""
         self._notify("READY=1")
-        spoken_at = 0.0
+        spoken_at, trimmed_at = 0.0, time.monotonic()
         while not self._finished.wait(PULSE_S):
             late = self.late()
             if late:
@@ -114,6 +117,9 @@ class Supervisor:
             elif time.monotonic() - spoken_at > 5.0:
                 spoken_at = time.monotonic()
                 self._notify(f"WATCHDOG=1\nSTATUS={status()}")
+            if time.monotonic() - trimmed_at > HEAP_S:
+                trimmed_at = time.monotonic()
+                heap.give_back()
         self._notify("STOPPING=1")
 
     def finish(self, name_prefix: str, patience_s: float) -> bool:

@@ -80,7 +80,6 @@ def base(board: Board) -> Path:
         subprocess.run(
             [
                 "mmdebstrap",
-                "--quiet",
                 "--variant=essential",
                 f"--architectures={board.arch}",
                 f"--keyring={KEYRING}",

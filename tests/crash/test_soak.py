@@ -34,6 +34,8 @@ LINES = [
 ]
 MAX_GROWTH_KB = 24 * 1024
 MAX_SLOPE_KB_PER_H = 1024
+FLOOR_S = 120.0
+"""Twice the time after which the gateway gives freed memory back."""
 LONG_ENOUGH_S = 3600
 """Below this a slope is noise: then only the growth counts."""
 
@@ -52,9 +54,19 @@ class Vitals:
         self.files.append(sum(guard.open_files(pid)))
         self.threads.append(guard.threads(pid))
 
+    def floors(self) -> list[tuple[float, int]]:
+        """The smallest sample of each two minutes: what is never given back lifts it, what only passes does not."""
+        windows: dict[int, tuple[float, int]] = {}
+        for at, size in self.samples:
+            lowest = windows.setdefault(int(at // FLOOR_S), (at, size))
+            if size < lowest[1]:
+                windows[int(at // FLOOR_S)] = (at, size)
+        return list(windows.values())
+
     def slope_kb_per_h(self) -> float:
-        """Of a straight line through the second half of the samples."""
-        half = self.samples[len(self.samples) // 2 :]
+        """Of a straight line through the second half of the floors."""
+        floors = self.floors()
+        half = floors[len(floors) // 2 :]
         times, sizes = [at for at, _ in half], [float(size) for _, size in half]
         middle, mean = sum(times) / len(times), sum(sizes) / len(sizes)
         spread = sum((at - middle) ** 2 for at in times) or 1.0
