@@ -29,6 +29,8 @@ class Board:
     """As Raspberry Pi Imager calls the machines; a PC has no name there."""
     without: tuple[str, ...] = field(default=())
     """What packages bring that the box has no use for."""
+    header_pins: bool = False
+    """Lights, button and UPS line of hardware/README.md hang on its header."""
 
     @property
     def folder(self) -> Path:
@@ -79,6 +81,7 @@ BOARDS = {
         boot_label="bootconfig",
         components=("main", "non-free-firmware"),
         imager_devices=("pi4-64bit",),
+        header_pins=True,
         without=(*NO_USE, "/etc/kernel/*/z50-raspi-firmware", "/etc/initramfs/post-update.d/z50-raspi-firmware"),
     ),
 }

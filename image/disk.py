@@ -109,6 +109,9 @@ def slot_boot(board: Board, root: Path, path: Path) -> Path | None:
         for file in sorted(root.glob("usr/lib/linux-image-*/broadcom/bcm271*.dtb")):
             shutil.copy(file, folder)
         shutil.copy(board.folder / "config.txt", folder)
+        (folder / "overlays").mkdir()
+        source = Path(__file__).parents[1] / "hardware" / "dicom-gateway.dts"
+        _run("dtc", "-@", "-q", "-I", "dts", "-O", "dtb", "-o", folder / "overlays/dicom-gateway.dtbo", source)
         line = f"root=PARTLABEL=system_a rauc.slot=A {board.command_line}\n"
         (folder / "cmdline.txt").write_text(line)
         return _fat(path, PI_BOOT_MIB, "SYSTEM", folder)

@@ -131,6 +131,10 @@ def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple
     subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
     for layer in (HERE / "root", board.folder / "root", *add):
         lay(layer, root)
+    if board.header_pins:
+        drop_in = root / "usr/lib/systemd/system/dicom-gateway.service.d"
+        drop_in.mkdir()
+        shutil.copyfile(ROOT / "hardware/dicom-gateway-hardware.conf", drop_in / "hardware.conf")
     _template(root / "etc/rauc/system.conf.in", board, version)
     shutil.copy(ca, root / "etc/rauc/ca.pem")
     for folder in ("state", "data", "boot/config"):

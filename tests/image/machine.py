@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,36 +97,44 @@ class Machine:
 
     def start(self, *extra: str) -> Machine:
         """Switch it on."""
-        self._boots += 1
-        self._ready = False
-        unit = base64.b64encode(SHELL.format(tty="ttyS1").encode()).decode()
-        wanted = base64.b64encode(b"[Unit]\nWants=test-shell.service\n").decode()
-        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
         path = self.folder / "shell"
         path.unlink(missing_ok=True)
-        console = self.folder / f"console{self._boots}"
-        console.touch()
-        command = [
-            "nice", "-n", str(max(0, NICE - os.nice(0))),
+        shell = ["-chardev", f"socket,id=shell,path={path},server=on,wait=off", "-serial", "chardev:shell"]
+        self._switch_on([*self._hardware(), *shell], extra)
+        self._connect(path)
+        return self
+
+    def _hardware(self) -> list[str]:
+        unit = base64.b64encode(SHELL.format(tty="ttyS1").encode()).decode()
+        wanted = base64.b64encode(b"[Unit]\nWants=test-shell.service\n").decode()
+        return [
             "qemu-system-x86_64", "-accel", accelerator(), "-cpu", CPU, "-smp", "2", "-m", "1024",
-            "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot",
             "-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}/OVMF_CODE_4M.fd",
             "-drive", f"if=pflash,format=raw,file={self.folder}/vars.fd",
             "-drive", f"if=none,id=disk,format=raw,discard=unmap,file={self.disk}",
             "-device", "virtio-blk-pci,drive=disk,bootindex=0",
-            "-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net,romfile=",
+            "-device", "virtio-net-pci,netdev=net,romfile=",
             "-device", "virtio-rng-pci",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.extra-unit.test-shell.service={unit}",
             "-smbios", f"type=11,value=io.systemd.credential.binary:systemd.unit-dropin.sysinit.target={wanted}",
-            "-serial", f"file:{console}",
-            "-chardev", f"socket,id=shell,path={path},server=on,wait=off", "-serial", "chardev:shell",
-            *self.more, *extra,
+        ]  # fmt: skip
+
+    def _switch_on(self, hardware: list[str], extra: Sequence[str]) -> None:
+        """Start QEMU with a console that is kept, and the network; `extra` are further arguments of this start."""
+        self._boots += 1
+        self._ready = False
+        console = self.folder / f"console{self._boots}"
+        console.touch()
+        forward = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for guest, host in self.port.items())
+        program, *settings = hardware
+        command = [
+            "nice", "-n", str(max(0, NICE - os.nice(0))), program,
+            "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot",
+            "-netdev", f"user,id=net{forward}", "-serial", f"file:{console}", *settings, *self.more, *extra,
         ]  # fmt: skip
         self.started = time.monotonic()
         with open(self.folder / "qemu.log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._connect(path)
-        return self
 
     @contextmanager
     def tpm(self, anew: bool = False) -> Iterator[None]:
@@ -205,7 +213,8 @@ class Machine:
 
     def cut_power(self) -> None:
         """Pull the plug."""
-        self._shell.close()
+        if self._shell:
+            self._shell.close()
         self.process.kill()
         self.process.wait(20)
 
