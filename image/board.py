@@ -29,6 +29,8 @@ class Board:
     """As Raspberry Pi Imager calls the machines; a PC has no name there."""
     without: tuple[str, ...] = field(default=())
     """What packages bring that the box has no use for."""
+    silenced: tuple[str, ...] = field(default=())
+    """Scripts that a package calls when it is installed, in whose place there is one that does nothing."""
     header_pins: bool = False
     """Lights, button and UPS line of hardware/README.md hang on its header."""
 
@@ -83,5 +85,6 @@ BOARDS = {
         imager_devices=("pi4-64bit",),
         header_pins=True,
         without=(*NO_USE, "/etc/kernel/*/z50-raspi-firmware", "/etc/initramfs/post-update.d/z50-raspi-firmware"),
+        silenced=("/etc/kernel/postinst.d/z50-raspi-firmware",),
     ),
 }

@@ -64,7 +64,7 @@ def _initramfs(board: Board) -> dict[str, str]:
 
 def base(board: Board) -> Path:
     """Return a tar of Debian with the packages of this board; made when no equal one is kept."""
-    asked = [FORMAT, SUITE, board.arch, *board.packages, *board.without, *_initramfs(board).values()]
+    asked = [FORMAT, SUITE, board.arch, *board.packages, *board.without, *board.silenced, *_initramfs(board).values()]
     key = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:16]
     kept = CACHE / f"{board.arch}-{key}.tar"
     if kept.exists():
@@ -89,6 +89,10 @@ def base(board: Board) -> Path:
                 # The initramfs is made when the kernel comes: it must find its settings then.
                 '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
                 *(f"--essential-hook=copy-in {scratch}/{name} /etc/initramfs-tools" for name in _initramfs(board)),
+                *(
+                    f'--essential-hook=install -D -m 755 /dev/null "$1{path}" && echo "#!/bin/sh" >"$1{path}"'
+                    for path in board.silenced
+                ),
                 "--dpkgopt=force-confold",
                 SUITE,
                 str(part),
