@@ -84,6 +84,21 @@ class Vitals:
             assert last <= first + 8, f"{name}: {first} before, {last} in the end"
 
 
+def an_hour(leak_kb_per_h: float) -> Vitals:
+    """Samples of each second: 50 MB, what passes through, and what is never given back."""
+    vitals, luck = Vitals(files=[20] * 3600, threads=[15] * 3600), random.Random(1)
+    for second in range(3600):
+        passing = luck.choice([0, 500, 4_000, 9_000])
+        vitals.samples.append((float(second), round(50_000 + passing + leak_kb_per_h * second / 3600)))
+    return vitals
+
+
+def test_what_passes_through_is_no_leak_and_a_small_leak_is_one():
+    an_hour(0).judge(LONG_ENOUGH_S)
+    with pytest.raises(AssertionError, match="KB per hour"):
+        an_hour(1_500).judge(LONG_ENOUGH_S)
+
+
 def drain(box, wait_until) -> None:
     """Wait for as long as what waits gets less: a soak on a busy machine leaves thousands."""
     waiting = box.ask("status")["held"] + 1
