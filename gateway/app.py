@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from gateway import heap
 from gateway.actions import actions
 from gateway.arrive.commitment_scp import CommitmentScp
 from gateway.arrive.drop_folder import DropFolder
@@ -279,7 +278,6 @@ class Gateway:
 
 def serve(settings: Settings, config_path: Path | None, notify: Callable[[str], None]) -> int:
     """Run the service until SIGTERM or SIGINT; return the exit code."""
-    heap.bound()
     gateway = Gateway(settings, config_path, notify)
 
     def on_signal(number: int, frame: FrameType | None) -> None:

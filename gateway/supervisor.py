@@ -52,6 +52,7 @@ class Supervisor:
     """Runs rooms until told to stop, or until one breaks for good."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
+        heap.bound()
         self._notify = notify
         self._residents: list[_Resident] = []
         self._finished = threading.Event()

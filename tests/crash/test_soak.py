@@ -11,11 +11,13 @@ import os
 import random
 import time
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import pytest
 
 from gateway.emulator.line import Line
 from gateway.emulator.wan import Wan
+from gateway.supervisor import HEAP_S
 from tests import guard
 from tests.crash.archive import DimseArchive, good
 from tests.crash.campaign import Fleet, done_already, kept_on_failure, prove, report, seed_of
@@ -34,7 +36,7 @@ LINES = [
 ]
 MAX_GROWTH_KB = 24 * 1024
 MAX_SLOPE_KB_PER_H = 1024
-FLOOR_S = 120.0
+FLOOR_S = 2 * HEAP_S
 """Twice the time after which the gateway gives freed memory back."""
 LONG_ENOUGH_S = 3600
 """Below this a slope is noise: then only the growth counts."""
@@ -56,12 +58,8 @@ class Vitals:
 
     def floors(self) -> list[tuple[float, int]]:
         """The smallest sample of each two minutes: what is never given back lifts it, what only passes does not."""
-        windows: dict[int, tuple[float, int]] = {}
-        for at, size in self.samples:
-            lowest = windows.setdefault(int(at // FLOOR_S), (at, size))
-            if size < lowest[1]:
-                windows[int(at // FLOOR_S)] = (at, size)
-        return list(windows.values())
+        windows = groupby(self.samples, key=lambda sample: sample[0] // FLOOR_S)
+        return [min(samples, key=lambda sample: sample[1]) for _, samples in windows]
 
     def slope_kb_per_h(self) -> float:
         """Of a straight line through the second half of the floors."""

@@ -157,8 +157,8 @@ def world(tmp_path, wait_until):
 def make_machine(tmp_path):
     machines = []
 
-    def make(image: Path, **more) -> Machine:
-        machine = Machine(tmp_path / f"machine{len(machines)}", image, **more)
+    def make(image: Path, of: type[Machine] = Machine, **more) -> Machine:
+        machine = of(tmp_path / f"machine{len(machines)}", image, **more)
         machines.append(machine)
         return machine
 

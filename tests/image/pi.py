@@ -38,15 +38,15 @@ through."""
 
 
 class Pi(Machine):
-    """One Pi of a kind that QEMU has; switched on by `start`, cut off by `cut_power`."""
+    """One Pi as QEMU has it (`likeness`: a key of HARDWARE); switched on by `start`, cut off by `cut_power`."""
 
-    def __init__(self, folder: Path, image: Path, kind: str, forward=(104,)) -> None:
+    def __init__(self, folder: Path, image: Path, likeness: str, forward=(104,)) -> None:
         super().__init__(folder, image, forward, disk_gib=8)  # a card's size is a power of two
-        self.kind = kind
+        self.likeness = likeness
         for name in ("vmlinuz", "initrd.img", "cmdline.txt"):
             words = ["mcopy", "-o", "-i", f"{self.disk}@@{SLOT_BOOT_AT}", f"::{name}", str(folder / name)]
             subprocess.run(words, check=True)
-        if kind == "raspi3b":
+        if likeness == "raspi3b":
             self._device_tree("broadcom/bcm2837-rpi-3-b.dtb")
 
     def _device_tree(self, path: str) -> None:
@@ -55,14 +55,20 @@ class Pi(Machine):
         self._debugfs(f"dump {TREES}/{kernel}/{path} {self.folder / Path(path).name}")
         assert (self.folder / Path(path).name).stat().st_size
 
+    def system_file(self, path: str) -> str:
+        """Return a file of slot A."""
+        return self._debugfs(f"cat {path}")
+
     def _debugfs(self, request: str) -> str:
         words = ["debugfs", "-R", request, f"{self.disk}?offset={SYSTEM_AT}"]
         return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
     def start(self, *extra: str) -> Pi:
-        command_line = (self.folder / "cmdline.txt").read_text().strip().replace("serial0", CONSOLE) + MORE[self.kind]
+        command_line = (self.folder / "cmdline.txt").read_text().strip().replace("serial0", CONSOLE) + MORE[
+            self.likeness
+        ]
         places = {"disk": self.disk, "folder": self.folder}
-        settings = [word.format(**places) for group in HARDWARE[self.kind] for word in group]
+        settings = [word.format(**places) for group in HARDWARE[self.likeness] for word in group]
         kernel = ["-kernel", f"{self.folder}/vmlinuz", "-initrd", f"{self.folder}/initrd.img", "-append", command_line]
-        self._switch_on(["qemu-system-aarch64", "-M", self.kind, *kernel, *settings], extra)
+        self._switch_on(["qemu-system-aarch64", "-M", self.likeness, *kernel, *settings], extra)
         return self

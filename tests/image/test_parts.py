@@ -13,7 +13,7 @@ import pytest
 
 from image import bundle, contents, tree
 from image.board import BOARDS, HERE
-from image.disk import FAT, LINUX
+from image.disk import FAT, LINUX, slot_boot
 
 ROOT = HERE / "root"
 OURS = ROOT / "usr/lib/dicom-gateway-image"
@@ -49,6 +49,22 @@ def test_rauc_takes_signed_verity_bundles_of_this_board_only(board, tmp_path):
     assert said["system"]["min-bundle-version"] == "1.2.3"
     assert said["system"]["bundle-formats"].split() == ["-plain", "-crypt"]
     assert [said[f"slot.system.{number}"]["bootname"] for number in (0, 1)] == ["A", "B"]
+
+
+@needs("dtc")
+@needs("mcopy")
+def test_a_pi_finds_the_overlay_that_its_settings_name(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("vmlinuz", "initrd.img"):
+        (root / name).write_text("no kernel")
+    boot = slot_boot(BOARDS["arm64"], root, tmp_path / "boot.fat")
+    settings, overlay = (
+        subprocess.run(["mtype", "-i", boot, f"::{name}"], capture_output=True, check=True, timeout=30).stdout
+        for name in ("config.txt", "overlays/dicom-gateway.dtbo")
+    )
+    assert b"\ndtoverlay=dicom-gateway\n" in settings
+    assert b"dicom-gateway:status" in overlay
 
 
 def test_the_rights_of_a_clone_do_not_come_into_the_image(tmp_path):
