@@ -44,8 +44,12 @@ class Board:
         return [line for line in lines if line and not line.startswith("#")]
 
 
-COMMAND_LINE = "ro rootfstype=ext4 rootwait panic=10 systemd.gpt_auto=no quiet loglevel=4 systemd.show_status=no"
-"""`panic`: the initramfs and the kernel start again instead of waiting for a person."""
+COMMAND_LINE = (
+    "ro rootfstype=ext4 rootwait panic=10 lsm=landlock,lockdown,yama "
+    "systemd.gpt_auto=no quiet loglevel=4 systemd.show_status=no"
+)
+"""`panic`: the initramfs and the kernel start again instead of waiting for a person. `lsm`: without those that look at
+every file, by rules that nobody wrote."""
 NO_USE = (
     "/usr/share/man/*",
     "/usr/share/locale/*",
@@ -62,6 +66,20 @@ NO_USE = (
     "/usr/lib/modules/*/kernel/drivers/iio/*",
     "/usr/lib/modules/*/kernel/drivers/isdn/*",
     "/usr/lib/modules/*/kernel/drivers/comedi/*",
+    "/usr/lib/modules/*/kernel/drivers/staging/*",
+    # No radio, and no virtual machines.
+    "/usr/lib/modules/*/kernel/net/wireless/*",
+    "/usr/lib/modules/*/kernel/net/mac80211/*",
+    "/usr/lib/modules/*/kernel/drivers/bluetooth/*",
+    "/usr/lib/modules/*/kernel/net/bluetooth/*",
+    "/usr/lib/modules/*/kernel/arch/x86/kvm/*",
+    # It takes no key and makes no sound; nobody collects what a dying kernel writes to the firmware.
+    "/usr/lib/modules/*/kernel/drivers/input/joystick/*",
+    "/usr/lib/modules/*/kernel/drivers/input/mouse/*",
+    "/usr/lib/modules/*/kernel/drivers/input/misc/pcspkr.*",
+    "/usr/lib/modules/*/kernel/drivers/input/serio/serio_raw.*",
+    "/usr/lib/modules/*/kernel/drivers/block/floppy.*",
+    "/usr/lib/modules/*/kernel/drivers/firmware/efi/efi-pstore.*",
 )
 
 BOARDS = {

@@ -56,9 +56,11 @@ def sources(board: Board) -> list[str]:
 
 
 def _initramfs(board: Board) -> dict[str, str]:
+    """Return files of /etc/initramfs-tools by name."""
+    hook = (HERE / "initramfs-hook").read_text()
     return {
         "initramfs.conf": (HERE / "initramfs.conf").read_text(),
-        "modules": (board.folder / "modules").read_text(),
+        "hooks/box": hook.replace("@MODULES@", " ".join((board.folder / "modules").read_text().split())),
     }
 
 
@@ -74,8 +76,12 @@ def base(board: Board) -> Path:
     for stale in CACHE.glob(f"{board.arch}-*.tar"):
         stale.unlink()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        settings = Path(scratch, "initramfs-tools")
         for name, text in _initramfs(board).items():
-            Path(scratch, name).write_text(text)
+            file = settings / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+            file.chmod(0o755)
         part = Path(scratch, "base.tar")
         subprocess.run(
             [
@@ -87,8 +93,7 @@ def base(board: Board) -> Path:
                 '--aptopt=APT::Install-Recommends "false"',
                 *(f"--dpkgopt=path-exclude={pattern}" for pattern in board.without),
                 # The initramfs is made when the kernel comes: it must find its settings then.
-                '--essential-hook=mkdir -p "$1/etc/initramfs-tools"',
-                *(f"--essential-hook=copy-in {scratch}/{name} /etc/initramfs-tools" for name in _initramfs(board)),
+                f"--essential-hook=copy-in {settings} /etc",
                 *(
                     f'--essential-hook=install -D -m 755 /dev/null "$1{path}" && echo "#!/bin/sh" >"$1{path}"'
                     for path in board.silenced
@@ -215,6 +220,10 @@ NEVER = (
     *("dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount"),
     *("sys-kernel-config.mount", "sys-fs-fuse-connections.mount", "systemd-pstore.service"),
     *("sleep.target", "suspend.target", "hibernate.target"),
+    *("systemd-network-generator.service", "systemd-networkd-persistent-storage.service"),
+    *("systemd-udev-load-credentials.service", "systemd-user-sessions.service", "systemd-modules-load.service"),
+    *("systemd-journal-flush.service", "systemd-remount-fs.service", "systemd-repart.service", "modprobe@drm.service"),
+    *("proc-sys-fs-binfmt_misc.automount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path"),
 )
 """No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
 ALWAYS = (
@@ -225,7 +234,21 @@ ALWAYS = (
 )
 
 
+NO_GENERATORS = (
+    *("systemd-bless-boot-generator", "systemd-cryptsetup-generator", "systemd-fstab-generator"),
+    *("systemd-getty-generator", "systemd-gpt-auto-generator", "systemd-hibernate-resume-generator"),
+    *("systemd-integritysetup-generator", "systemd-rc-local-generator", "systemd-run-generator"),
+    *("systemd-ssh-generator", "systemd-system-update-generator", "systemd-sysv-generator"),
+    *("systemd-veritysetup-generator",),
+)
+"""Programs that look at each start for what the box never has: tables of disks, logins, scripts of SysV."""
+
+
 def _units(root: Path) -> None:
+    generators = root / "etc/systemd/system-generators"
+    generators.mkdir(parents=True, exist_ok=True)
+    for name in NO_GENERATORS:
+        (generators / name).symlink_to("/dev/null")
     # `systemctl --root` of the building machine may be another release: links are what it would make.
     subprocess.run(["systemctl", f"--root={root}", "--quiet", "mask", *NEVER], check=True)
     subprocess.run(["systemctl", f"--root={root}", "--quiet", "enable", *ALWAYS], check=True)
