@@ -48,6 +48,21 @@ def deliver(machine, files, world, wait_until, digest_of) -> None:
     print(f"{len(files)} CT delivered in {time.monotonic() - begun:.1f} s")
 
 
+def starts_with_nothing_to_spare(machine) -> None:
+    """A start loads and looks at only what the box has, and the gateway goes before what could come later."""
+    loaded = {line.split()[0] for line in machine.run("cat /proc/modules").splitlines()}
+    assert {"ext4", "virtio_blk"} <= loaded
+    assert not loaded & {"nvme", "usb_storage", "mmc_block", "cfg80211", "kvm"}, loaded
+    modules = set(machine.run("cat /sys/kernel/security/lsm").strip().split(","))
+    assert "landlock" in modules and not modules & {"apparmor", "tomoyo", "bpf"}, modules
+    made = machine.run("find /run/systemd/generator* -name '*.service' -o -name '*.mount'").split()
+    assert made == ["/run/systemd/generator.early/test-shell.service"], made
+    assert not machine.run("ls /run/udev/data | grep ^c4: || true"), "udev is told of consoles"
+    shown = machine.run("systemctl show -P Slice -P StartupCPUWeight dicom-gateway-console@tty1 dicom-gateway-confirm")
+    assert shown.split() == ["system.slice", "idle"] * 2, shown
+    assert machine.run("systemctl show -P StartupCPUWeight dicom-gateway").strip() == "1000"
+
+
 def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     factory, world, make_machine, wait_until, digest_of, make_study
 ):
@@ -76,6 +91,7 @@ def test_a_flashed_box_with_one_file_on_its_boot_partition_delivers(
     print(f"memory in use: {used:.0f} MiB")
     assert used <= MOST_MIB
 
+    starts_with_nothing_to_spare(machine)
     screen = machine.run("fold -w 80 </dev/vcs1")
     assert "EDGEGW" in screen and "10.0.2.15" in screen, screen
     assert machine.run("stat --format %u /data/gateway").strip() == "900", "the next version would not own its studies"

@@ -92,6 +92,33 @@ def test_no_image_asks_for_a_password_or_leads_to_a_shell():
         assert "panic=" in board.command_line
 
 
+@pytest.mark.parametrize("board", BOARDS.values(), ids=list(BOARDS))
+def test_the_initramfs_has_what_finds_the_root_and_loads_it_only_where_it_is(board, tmp_path):
+    files = tree._initramfs(board)
+    assert set(files) == {"initramfs.conf", "hooks/box"}, "what `modules` names is loaded at every start"
+    path = tmp_path / "box"
+    path.write_text(
+        files["hooks/box"].replace("/usr/share/initramfs-tools/hook-functions", str(tmp_path / "functions"))
+    )
+    (tmp_path / "functions").write_text('manual_add_modules() { echo "$@"; }\n')
+    (tmp_path / "scripts/init-top").mkdir(parents=True)
+    udev = tmp_path / "scripts/init-top/udev"
+    udev.write_text(
+        "udevadm trigger --type=subsystems --action=add\nudevadm trigger --type=devices --action=add\nsettle\n"
+    )
+
+    def run(*words):
+        environment = {"DESTDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        return subprocess.run(
+            ["sh", "-e", path, *words], env=environment, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.split()
+
+    assert run("prereqs") == ["udev"], "its files would not be there yet"
+    assert run() == (board.folder / "modules").read_text().split()
+    asked, last = udev.read_text().splitlines()
+    assert asked.startswith("udevadm trigger --type=devices --action=add --subsystem-nomatch=tty ") and last == "settle"
+
+
 @needs("rauc")
 @needs("mksquashfs")
 def test_a_bundle_is_known_by_its_authority_alone(tmp_path):
