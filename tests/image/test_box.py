@@ -52,6 +52,7 @@ def starts_with_nothing_to_spare(machine) -> None:
     """A start loads and looks at only what the box has, and the gateway goes before what could come later."""
     loaded = {line.split()[0] for line in machine.run("cat /proc/modules").splitlines()}
     assert {"ext4", "virtio_blk"} <= loaded
+    assert "sha256_ssse3" in loaded, "what the processor can do is not used, and an encrypted disk is slow"
     assert not loaded & {"nvme", "usb_storage", "mmc_block", "cfg80211", "kvm"}, loaded
     modules = set(machine.run("cat /sys/kernel/security/lsm").strip().split(","))
     assert "landlock" in modules and not modules & {"apparmor", "tomoyo", "bpf"}, modules
