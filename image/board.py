@@ -44,10 +44,7 @@ class Board:
         return [line for line in lines if line and not line.startswith("#")]
 
 
-COMMAND_LINE = (
-    "ro rootfstype=ext4 rootwait panic=10 lsm=landlock,lockdown,yama "
-    "systemd.gpt_auto=no quiet loglevel=4 systemd.show_status=no"
-)
+COMMAND_LINE = "ro rootfstype=ext4 rootwait panic=10 lsm=landlock,lockdown,yama quiet loglevel=4 systemd.show_status=no"
 """`panic`: the initramfs and the kernel start again instead of waiting for a person. `lsm`: without those that look at
 every file, by rules that nobody wrote."""
 NO_USE = (

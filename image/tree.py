@@ -81,7 +81,7 @@ def base(board: Board) -> Path:
             file = settings / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-            file.chmod(0o755)
+        (settings / "hooks/box").chmod(0o755)
         part = Path(scratch, "base.tar")
         subprocess.run(
             [
@@ -222,7 +222,7 @@ NEVER = (
     *("sleep.target", "suspend.target", "hibernate.target"),
     *("systemd-network-generator.service", "systemd-networkd-persistent-storage.service"),
     *("systemd-udev-load-credentials.service", "systemd-user-sessions.service", "systemd-modules-load.service"),
-    *("systemd-journal-flush.service", "systemd-remount-fs.service", "systemd-repart.service", "modprobe@drm.service"),
+    *("systemd-journal-flush.service", "systemd-repart.service", "modprobe@drm.service"),
     *("proc-sys-fs-binfmt_misc.automount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path"),
 )
 """No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
@@ -232,10 +232,8 @@ ALWAYS = (
     *("dicom-gateway-provision.service", "dicom-gateway-confirm.service"),
     *("dicom-gateway-console@tty1.service", "dicom-gateway-update.path"),
 )
-
-
 NO_GENERATORS = (
-    *("systemd-bless-boot-generator", "systemd-cryptsetup-generator", "systemd-fstab-generator"),
+    *("systemd-cryptsetup-generator", "systemd-fstab-generator"),
     *("systemd-getty-generator", "systemd-gpt-auto-generator", "systemd-hibernate-resume-generator"),
     *("systemd-integritysetup-generator", "systemd-rc-local-generator", "systemd-run-generator"),
     *("systemd-ssh-generator", "systemd-system-update-generator", "systemd-sysv-generator"),

@@ -101,7 +101,10 @@ def test_the_initramfs_has_what_finds_the_root_and_loads_it_only_where_it_is(boa
         files["hooks/box"].replace("/usr/share/initramfs-tools/hook-functions", str(tmp_path / "functions"))
     )
     (tmp_path / "functions").write_text('manual_add_modules() { echo "$@"; }\n')
-    (tmp_path / "scripts/init-top").mkdir(parents=True)
+    names = tmp_path / "usr/lib/udev/hwdb.bin"
+    for folder in (names.parent, tmp_path / "scripts/init-top"):
+        folder.mkdir(parents=True)
+    names.touch()
     udev = tmp_path / "scripts/init-top/udev"
     udev.write_text(
         "udevadm trigger --type=subsystems --action=add\nudevadm trigger --type=devices --action=add\nsettle\n"
@@ -117,6 +120,7 @@ def test_the_initramfs_has_what_finds_the_root_and_loads_it_only_where_it_is(boa
     assert run() == (board.folder / "modules").read_text().split()
     asked, last = udev.read_text().splitlines()
     assert asked.startswith("udevadm trigger --type=devices --action=add --subsystem-nomatch=tty ") and last == "settle"
+    assert not names.exists()
 
 
 @needs("rauc")
