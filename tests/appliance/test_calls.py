@@ -45,6 +45,12 @@ def allowed() -> set[str]:
     return calls
 
 
+def written_and_run(trace: str) -> list[str]:
+    """The lines of calls that MemoryDenyWriteExecute refuses; one line is one call, or its beginning."""
+    refused = re.compile(r"mmap\(.*PROT_WRITE\|PROT_EXEC|mprotect\(.*PROT_EXEC")
+    return [line for line in trace.splitlines() if refused.search(line)]
+
+
 ONLY_AS_ROOT = {"fchown"}
 """SQLite gives what it makes to the owner of the database, when it is root; the service is not."""
 
@@ -67,10 +73,22 @@ def test_receiving_compressing_and_sending_needs_no_call_that_the_unit_denies(
     assert called - allowed() - ONLY_AS_ROOT == set()
     families = set(re.findall(r"socket\((AF_\w+)", text))
     assert families <= {"AF_INET", "AF_INET6", "AF_UNIX"}
-    executable = [line for line in text.splitlines() if "mmap(" in line and "PROT_WRITE|PROT_EXEC" in line]
-    assert executable == []  # MemoryDenyWriteExecute
-    later = re.findall(r"mprotect\([^)]*PROT_EXEC[^)]*\)", text)
-    assert later == []
+    assert written_and_run(text) == []
+
+
+def test_what_memory_is_refused_is_seen_in_a_trace_of_several_threads():
+    """A call that another thread's cut in two is not joined to that thread's."""
+    harmless = """\
+10 mprotect(0x7000, 65536, PROT_READ|PROT_WRITE <unfinished ...>
+11 mmap(0x8000, 4096, PROT_READ|PROT_EXEC, MAP_PRIVATE|MAP_FIXED|MAP_DENYWRITE, 3, 0x10000 <unfinished ...>
+10 <... mprotect resumed>)                 = 0
+"""
+    refused = """\
+10 mprotect(0x7000, 65536, PROT_READ|PROT_EXEC <unfinished ...>
+11 mmap(NULL, 4096, PROT_READ|PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x9000
+"""
+    assert written_and_run(harmless) == []
+    assert written_and_run(harmless + refused) == refused.splitlines()
 
 
 def test_the_unit_allows_what_is_called_only_on_a_fault():
