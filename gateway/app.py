@@ -14,7 +14,6 @@ from types import FrameType
 
 from gateway.actions import actions
 from gateway.arrive.commitment_scp import CommitmentScp
-from gateway.arrive.drop_folder import DropFolder
 from gateway.arrive.reception import Reception
 from gateway.arrive.store_scp import StoreScp
 from gateway.config.destinations import DestinationSettings
@@ -129,8 +128,11 @@ class Gateway:
         room("retire:scrub", Scrub(self.spool, self._spool_settings).run)
         room("audit", Audit(self.spool.reader, lambda: self._spool_settings().study_short_alarm_s).run)
         room("control", self._control.run)
-        for folder in self.settings.folder:
-            room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
+        if self.settings.folder:
+            from gateway.arrive.drop_folder import DropFolder  # with what it needs to watch, which most boxes do not
+
+            for folder in self.settings.folder:
+                room(f"arrive:{folder.path.name}", DropFolder(folder, self.reception).run)
         for listener in self.listeners:
             room(f"arrive:{listener.port}", listener.run)
         room("reload", self._reload_when_asked)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import urllib3
-
 from gateway.actions import actions
 from gateway.config.destinations import ClientTls
 from gateway.config.mqtt import MqttSettings
@@ -177,6 +175,8 @@ def _hook(gateway: Gateway, verb: str, command_id: str, words: list[str]) -> Don
 
 def _upload(mqtt: MqttSettings, messages: list[Message]) -> Done:
     """Put what is told anyway, as one JSON document, where the configuration says; nothing else leaves."""
+    import urllib3  # wanted when this is asked for, and not at each start
+
     document = {message.topic.split("/", 4)[-1]: message.body for message in messages if message.body is not None}
     assert mqtt.diagnostics_url is not None
     with urllib3.PoolManager(ssl_context=client_context(mqtt.tls or ClientTls())) as pool:

@@ -27,7 +27,6 @@ from gateway.health.home_assistant import discovery
 from gateway.health.light import Lights
 from gateway.health.lines import Lines
 from gateway.health.messages import Message, Speaker
-from gateway.health.metrics import Metrics
 from gateway.health.mqtt import Incoming, Publisher
 from gateway.health.observer import Observer, Sources
 from gateway.health.outbox import Outbox
@@ -45,6 +44,7 @@ from gateway.send.dispatch import Health, Lane
 
 if TYPE_CHECKING:
     from gateway.app import Gateway
+    from gateway.health.metrics import Metrics
 
 SERVICES = {
     "receiver": ("arrive",),
@@ -222,7 +222,11 @@ class HealthRooms:
         self.publisher: Publisher | None = None
         self.commands: Commands | None = None
         self.watched = Watched()
-        self.metrics = Metrics(settings.metrics, lambda: self.observer.latest) if settings.metrics else None
+        self.metrics: Metrics | None = None
+        if settings.metrics:
+            from gateway.health.metrics import Metrics  # its library with it, only where somebody collects them
+
+            self.metrics = Metrics(settings.metrics, lambda: self.observer.latest)
         self._again: Callable[[], None] = self.observer.look_now
         if mqtt:
             self._tell_by(mqtt, gateway)

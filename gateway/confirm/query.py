@@ -1,4 +1,4 @@
-"""`confirm = "query"`: an archive has what it finds, by C-FIND at IMAGE level (PS3.4 C.4.1) or QIDO-RS (PS3.18 10.6).
+"""`confirm = "query"`: an archive has what it finds, by C-FIND at IMAGE level (PS3.4 C.4.1) or QIDO-RS (`qido.py`).
 
 One question per series. What is not found may not be indexed yet: the next question comes after twice the time, and
 only when that grows past `confirm_timeout_s` is the instance missed.
@@ -6,12 +6,10 @@ only when that grows past `confirm_timeout_s` is the instance missed.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
-from urllib.parse import quote
+from typing import Protocol
 
 from gateway.config.destinations import DimseDestination, StowDestination
 from gateway.confirm.evidence import Findings, Unanswered
@@ -19,7 +17,7 @@ from gateway.dicom.attributes import attribute_values
 from gateway.dicom.command import C_FIND_RQ
 from gateway.dicom.part10 import element_bytes
 from gateway.dicom.requestor import PeerFailed, Requestor
-from gateway.identity.peers import WebClient, WebFailed, witness_of
+from gateway.identity.peers import witness_of
 from gateway.model.transfer_syntax import EXPLICIT_LE, IMPLICIT_LE
 from gateway.spool.rows import Sent
 from gateway.spool.spool import Spool
@@ -28,8 +26,6 @@ STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 SOP_INSTANCE_UID, STUDY_UID, SERIES_UID, LEVEL = 0x00080018, 0x0020000D, 0x0020000E, 0x00080052
 FIRST_S = 1.0
 ABSENT = "the archive took it and does not find it"
-PAGE = 1000
-"""Instances per QIDO-RS answer; a service may give fewer."""
 Key = tuple[str, str, str]
 """Study, Series and SOP Instance UID; empty: any."""
 _CONTEXTS = ((STUDY_ROOT_FIND, EXPLICIT_LE), (STUDY_ROOT_FIND, IMPLICIT_LE))
@@ -147,51 +143,3 @@ def identifier(key: Key, transfer_syntax_uid: str) -> bytes:
         (SERIES_UID, b"UI", series_uid),
     )
     return b"".join(element_bytes(tag, vr, value, transfer_syntax_uid) for tag, vr, value in values)
-
-
-class Qido:
-    """A QIDO-RS service, at the url where STOW-RS is."""
-
-    def __init__(self, settings: StowDestination) -> None:
-        """Raises IdentityError when the `tls` or the `auth` table cannot be used."""
-        self._url = settings.url.rstrip("/")
-        self._client = WebClient(settings)
-
-    def found(self, key: Key, beat: Callable[[], None]) -> set[str]:
-        """Page through the instances."""
-        found: set[str] = set()
-        while True:
-            beat()
-            page = list(self._page(key, len(found)))
-            fresh = set(page) - found
-            found |= fresh
-            if not fresh:
-                return found
-
-    def _page(self, key: Key, offset: int) -> Iterator[str]:
-        study, series, instance = (quote(uid, safe="") for uid in key)
-        page = f"limit={PAGE}&offset={offset}"
-        url = f"{self._url}/{study}/series/{series}/instances?{page}"
-        if instance:
-            url = f"{self._url.removesuffix('/studies')}/instances?SOPInstanceUID={instance}&{page}"
-        try:
-            answer = self._client.request("GET", url, {"Accept": "application/dicom+json"})
-        except WebFailed as error:
-            raise Unanswered(str(error)) from error
-        if answer.status in (204, 404):  # nothing there; some services say it so
-            return
-        if answer.status != 200:
-            raise Unanswered(f"QIDO-RS answered HTTP {answer.status}")
-        try:
-            for entry in json.loads(answer.reply):
-                yield _first(entry)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise Unanswered("the answer of QIDO-RS cannot be read") from error
-
-    def close(self) -> None:
-        """Close kept-alive connections."""
-        self._client.close()
-
-
-def _first(entry: Any) -> str:
-    return str(entry["00080018"]["Value"][0])

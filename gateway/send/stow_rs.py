@@ -13,7 +13,7 @@ from uuid import uuid4
 from gateway.config.destinations import StowDestination
 from gateway.dicom.part10 import meta_bytes
 from gateway.dicom.status import verdict_of
-from gateway.identity.peers import WebAnswer, WebClient, WebFailed
+from gateway.identity.web_client import WebAnswer, WebClient, WebFailed
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
 from gateway.model.verdict import Blame, Outcome, Verdict
 from gateway.send.courier import Body, Consignment

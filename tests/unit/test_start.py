@@ -1,0 +1,26 @@
+"""What a start of the service imports: each library costs a small machine time and memory, every time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("library", "wanted_by"),
+    [
+        ("jsonschema", "a command"),
+        ("urllib3", "an archive on the web"),
+        ("watchdog", "a drop folder"),
+        ("prometheus_client", "a collector of metrics"),
+        ("pynetdicom", "an emulated modality"),
+        ("pydicom", "a compressed object"),
+        ("numpy", "a compressed object"),
+    ],
+)
+def test_a_start_does_not_wait_for_what_only_some_boxes_need(library, wanted_by):
+    words = f"import sys, gateway.cli.run_cmd, gateway.app; print({library!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n", wanted_by
