@@ -77,6 +77,14 @@ NO_USE = (
     "/usr/lib/modules/*/kernel/drivers/input/serio/serio_raw.*",
     "/usr/lib/modules/*/kernel/drivers/block/floppy.*",
     "/usr/lib/modules/*/kernel/drivers/firmware/efi/efi-pstore.*",
+    # IDE, where the initramfs would find no disk; the labels of memory modules; how processors of 2003 save power.
+    "/usr/lib/modules/*/kernel/drivers/ata/ata_piix.*",
+    "/usr/lib/modules/*/kernel/drivers/ata/ata_generic.*",
+    "/usr/lib/modules/*/kernel/drivers/ata/pata_*",
+    "/usr/lib/modules/*/kernel/drivers/i2c/busses/i2c-piix4.*",
+    "/usr/lib/modules/*/kernel/drivers/cpufreq/powernow-k8.*",
+    # systemd loads it where it finds it; the box has nftables.
+    "/usr/lib/modules/*/kernel/net/ipv4/netfilter/ip_tables.*",
 )
 
 BOARDS = {

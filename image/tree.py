@@ -224,6 +224,7 @@ NEVER = (
     *("systemd-udev-load-credentials.service", "systemd-user-sessions.service", "systemd-modules-load.service"),
     *("systemd-journal-flush.service", "systemd-repart.service", "modprobe@drm.service"),
     *("proc-sys-fs-binfmt_misc.automount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path"),
+    *("run-lock.mount", "systemd-initctl.socket"),
 )
 """No login at any console; nothing that waits for a person, writes to a read-only root, or has no use here."""
 ALWAYS = (

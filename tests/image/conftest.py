@@ -21,7 +21,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 HOST = "10.0.2.2"
 """How the guest reaches 127.0.0.1 of this machine."""
-TOOLS = ("mmdebstrap", "qemu-system-x86_64", "swtpm", "mcopy", "rauc", "mksquashfs", "grub-mkimage", "zstd")
+TOOLS = ("mmdebstrap", "swtpm", "mcopy", "rauc", "mksquashfs", "grub-mkimage", "zstd")
 FILES = (FIRMWARE / "OVMF_CODE_4M.fd", Path("/usr/lib/grub/x86_64-efi/moddep.lst"))
 
 

@@ -70,5 +70,5 @@ class Pi(Machine):
         places = {"disk": self.disk, "folder": self.folder}
         settings = [word.format(**places) for group in HARDWARE[self.likeness] for word in group]
         kernel = ["-kernel", f"{self.folder}/vmlinuz", "-initrd", f"{self.folder}/initrd.img", "-append", command_line]
-        self._switch_on(["qemu-system-aarch64", "-M", self.likeness, *kernel, *settings], extra)
+        self._switch_on(["qemu-system-aarch64"], ["-M", self.likeness, *kernel, *settings], extra)
         return self
