@@ -44,9 +44,13 @@ class Board:
         return [line for line in lines if line and not line.startswith("#")]
 
 
-COMMAND_LINE = "ro rootfstype=ext4 rootwait panic=10 lsm=landlock,lockdown,yama quiet loglevel=4 systemd.show_status=no"
+COMMAND_LINE = (
+    "ro rootfstype=ext4 rootwait panic=10 lsm=landlock,lockdown,yama cgroup_disable=memory psi=0 quiet loglevel=4"
+    " systemd.show_status=no"
+)
 """`panic`: the initramfs and the kernel start again instead of waiting for a person. `lsm`: without those that look at
-every file, by rules that nobody wrote."""
+every file, by rules that nobody wrote. `cgroup_disable`, `psi`: nothing on the box goes by a service's memory or by
+pressure, which would be counted for every page."""
 NO_USE = (
     "/usr/share/man/*",
     "/usr/share/locale/*",

@@ -68,6 +68,8 @@ def starts_with_nothing_to_spare(machine) -> None:
     assert shown.split() == ["inactive"] * 2, shown
     modules = set(machine.run("cat /sys/kernel/security/lsm").strip().split(","))
     assert "landlock" in modules and not modules & {"apparmor", "tomoyo", "bpf"}, modules
+    assert "memory" not in machine.run("cat /sys/fs/cgroup/cgroup.controllers").split()
+    assert "pressure" not in machine.run("ls /proc").split()
     made = machine.run("find /run/systemd/generator* -name '*.service' -o -name '*.mount'").split()
     assert made == ["/run/systemd/generator.early/test-shell.service"], made
     assert not machine.run("ls /run/udev/data | grep ^c4: || true"), "udev is told of consoles"
