@@ -6,13 +6,13 @@ import hashlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 
 from gateway.config.load import problems
+from tests.appliance import debian
 from tests.appliance.debian import ROOT, said
 from tests.conftest import until
 from tests.ports import free_port
@@ -99,11 +99,8 @@ def test_its_scripts_are_posix_shell(deb):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_installed_into_a_fresh_debian_it_checks_receives_and_leaves_what_it_holds(
-    fresh, tmp_path, ct_files, digest_of
-):
-    said(sys.executable, ROOT / "systemd/deb.py", "--into", tmp_path)
-    (package,) = tmp_path.glob("dicom-gateway_*.deb")
+def test_installed_into_a_fresh_debian_it_checks_receives_and_leaves_what_it_holds(tmp_path, ct_files, digest_of):
+    fresh, package = debian.fresh(tmp_path), debian.package(tmp_path)
     if shutil.which("lintian"):
         lint = subprocess.run(["lintian", "--fail-on", "error,warning", package], capture_output=True, text=True)
         assert lint.returncode == 0, lint.stdout
