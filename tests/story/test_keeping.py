@@ -120,8 +120,10 @@ def test_rot_is_found_while_the_archive_is_away_and_never_sent(
     assert cli(box, "queue", "export", "--quarantined", "--to", box.folder / "out").returncode == 0
     assert "found by scrub" in (box.folder / "out" / "manifest.jsonl").read_text()
     assert rotten.exists()
+    before = box.ask("status")["released"]
     assert scan(box, ct_files[0]).returncode == 0, "the scanner sends it again, and it is taken as new"
-    assert wait_until(lambda: digest_of(ct_files[0]) in archive.digests())
+    assert wait_until(lambda: box.ask("status")["released"] == before + 1)
+    assert digest_of(ct_files[0]) in archive.digests()
     assert box.ask("status")["sums_agree"]
 
 
