@@ -64,6 +64,22 @@ def _initramfs(board: Board) -> dict[str, str]:
     }
 
 
+def debian(board: Board, variant: str, packages: list[str], to: Path, *more: str) -> None:
+    """Put packages of the suite, and what they need, into a tar or a folder; `more` are arguments of mmdebstrap."""
+    words = [
+        "mmdebstrap",
+        f"--variant={variant}",
+        f"--architectures={board.arch}",
+        f"--keyring={KEYRING}",
+        f"--include={','.join(packages)}",
+        '--aptopt=APT::Install-Recommends "false"',
+        *more,
+        SUITE,
+        str(to),
+    ]
+    subprocess.run([*words, *sources(board)], check=True)
+
+
 def base(board: Board) -> Path:
     """Return a tar of Debian with the packages of this board; made when no equal one is kept."""
     asked = [FORMAT, SUITE, board.arch, *board.packages, *board.without, *board.silenced, *_initramfs(board).values()]
@@ -83,27 +99,19 @@ def base(board: Board) -> Path:
             file.write_text(text)
         (settings / "hooks/box").chmod(0o755)
         part = Path(scratch, "base.tar")
-        subprocess.run(
-            [
-                "mmdebstrap",
-                "--variant=essential",
-                f"--architectures={board.arch}",
-                f"--keyring={KEYRING}",
-                f"--include={','.join(board.packages)}",
-                '--aptopt=APT::Install-Recommends "false"',
-                *(f"--dpkgopt=path-exclude={pattern}" for pattern in board.without),
-                # The initramfs is made when the kernel comes: it must find its settings then.
-                f"--essential-hook=copy-in {settings} /etc",
-                *(
-                    f'--essential-hook=install -D -m 755 /dev/null "$1{path}" && echo "#!/bin/sh" >"$1{path}"'
-                    for path in board.silenced
-                ),
-                "--dpkgopt=force-confold",
-                SUITE,
-                str(part),
-                *sources(board),
-            ],
-            check=True,
+        debian(
+            board,
+            "essential",
+            board.packages,
+            part,
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in board.without),
+            # The initramfs is made when the kernel comes: it must find its settings then.
+            f"--essential-hook=copy-in {settings} /etc",
+            *(
+                f'--essential-hook=install -D -m 755 /dev/null "$1{path}" && echo "#!/bin/sh" >"$1{path}"'
+                for path in board.silenced
+            ),
+            "--dpkgopt=force-confold",
         )
         part.rename(kept)
     return kept

@@ -7,12 +7,11 @@ start and, with a thread for each processor, meets now and then the breakpoint b
 from __future__ import annotations
 
 import functools
-import subprocess
 import tempfile
 from pathlib import Path
 
 from image.board import BOARDS, SUITE
-from image.tree import CACHE, KEYRING, sources
+from image.tree import CACHE, debian
 
 PACKAGE = "qemu-system-x86"
 LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
@@ -26,20 +25,7 @@ def pc() -> tuple[str, ...]:
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             tree = Path(scratch, "tree")
-            subprocess.run(
-                [
-                    "mmdebstrap",
-                    "--variant=extract",  # unpacked, with the libraries that it needs; nothing of it is set up
-                    "--architectures=amd64",
-                    f"--keyring={KEYRING}",
-                    f"--include={PACKAGE}",
-                    '--aptopt=APT::Install-Recommends "false"',
-                    SUITE,
-                    str(tree),
-                    *sources(BOARDS["amd64"]),
-                ],
-                check=True,
-            )
+            debian(BOARDS["amd64"], "extract", [PACKAGE], tree)  # unpacked; nothing of it is set up
             try:
                 tree.rename(kept)
             except OSError:  # another process was first
