@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,36 +27,42 @@ class Signer:
 
     @classmethod
     def of(cls, folder: Path) -> Signer:
-        """Return the keys in a folder; in an empty one throw-away keys of a developer are made."""
+        """Return the keys in a folder; in one without any, throw-away keys of a developer are made."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         signer = cls(folder / "ca.pem", folder / "signer.pem", folder / "signer.key")
-        if not signer.ca.exists():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            signer._make(folder)
+        with _alone(folder):  # builds for two boards may begin together
+            if not signer.ca.exists():
+                for file in (signer.cert, signer.key):
+                    if file.exists():
+                        raise SystemExit(f"{folder} has {file.name} but no ca.pem: put the authority beside it")
+                signer._make(folder)
         return signer
 
     def _make(self, folder: Path) -> None:
-        new = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            DAYS,
-        ]
-        ca_key = folder / "ca.key"
-        authority = folder / "ca.pem.new"
-        _quiet(*new, "-keyout", ca_key, "-out", authority, "-subj", "/O=DICOM edge gateway/CN=developer's authority",
-               "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
-        _quiet(*new, "-keyout", self.key, "-out", self.cert, "-CA", authority, "-CAkey", ca_key,
-               "-subj", "/O=DICOM edge gateway/CN=developer's bundles", "-addext", "basicConstraints=critical,CA:FALSE",
-               "-addext", "keyUsage=critical,digitalSignature", "-addext", "extendedKeyUsage=codeSigning")  # fmt: skip
-        for key in (ca_key, self.key):
-            key.chmod(0o600)
-        authority.rename(self.ca)  # last: where it is, all is
+        new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days"]
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            ca_key, ca, key, cert = (Path(scratch, name) for name in ("ca.key", "ca.pem", "signer.key", "signer.pem"))
+            _quiet(*new, DAYS, "-keyout", ca_key, "-out", ca, "-subj", "/O=DICOM edge gateway/CN=developer's authority",
+                   "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+            _quiet(*new, DAYS, "-keyout", key, "-out", cert, "-CA", ca, "-CAkey", ca_key,
+                   "-subj", "/O=DICOM edge gateway/CN=developer's bundles",
+                   "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "keyUsage=critical,digitalSignature",
+                   "-addext", "extendedKeyUsage=codeSigning")  # fmt: skip
+            for secret in (ca_key, key):
+                secret.chmod(0o600)
+            for made in (ca_key, key, cert, ca):
+                made.rename(folder / made.name)  # the authority last: where it is, all is
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other builds."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _quiet(*command: str | Path) -> None:

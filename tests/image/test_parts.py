@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -146,6 +147,29 @@ def test_a_bundle_is_known_by_its_authority_alone(tmp_path):
     for word in ("dicom-gateway-pc", "1.2.3", "verity"):
         assert word in answer.stdout
     assert judged(stranger).returncode != 0
+
+
+def test_builds_that_begin_together_sign_for_one_authority(tmp_path):
+    folder = tmp_path / "keys"
+    with ThreadPoolExecutor(4) as pool:
+        signers = set(pool.map(lambda _: bundle.Signer.of(folder), range(4)))
+    (signer,) = signers
+    words = ["openssl", "verify", "-CAfile", str(signer.ca), str(signer.cert)]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    public = [
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60).stdout
+        for words in (("pkey", "-in", signer.key, "-pubout"), ("x509", "-in", signer.cert, "-noout", "-pubkey"))
+    ]
+    assert public[0] == public[1]
+    assert {path.name for path in folder.iterdir()} == {"ca.key", "ca.pem", "signer.key", "signer.pem"}
+
+
+def test_a_release_key_without_its_authority_is_not_written_over(tmp_path):
+    key = tmp_path / "signer.key"
+    key.write_text("the release key")
+    with pytest.raises(SystemExit, match=r"signer\.key but no ca\.pem"):
+        bundle.Signer.of(tmp_path)
+    assert key.read_text() == "the release key" and [path.name for path in tmp_path.iterdir()] == ["signer.key"]
 
 
 def test_the_bill_of_materials_names_every_distribution(tmp_path):
