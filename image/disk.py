@@ -106,12 +106,17 @@ def slot_boot(board: Board, root: Path, path: Path) -> Path | None:
         firmware = root / "usr/lib/raspi-firmware"
         for file in sorted([*firmware.glob("start4*.elf"), *firmware.glob("fixup4*.dat")]):
             shutil.copy(file, folder)
-        for file in sorted(root.glob("usr/lib/linux-image-*/broadcom/bcm271*.dtb")):
-            shutil.copy(file, folder)
+        # Pi 4, 400 and CM4. With the tree of a board that this kernel has no network for, the firmware would start it.
+        trees = [
+            Path(shutil.copy(file, folder)) for file in sorted(root.glob("usr/lib/linux-image-*/broadcom/bcm2711*.dtb"))
+        ]
         shutil.copy(board.folder / "config.txt", folder)
         (folder / "overlays").mkdir()
         source = Path(__file__).parents[1] / "hardware" / "dicom-gateway.dts"
-        _run("dtc", "-@", "-q", "-I", "dts", "-O", "dtb", "-o", folder / "overlays/dicom-gateway.dtbo", source)
+        overlay = folder / "overlays/dicom-gateway.dtbo"
+        _run("dtc", "-@", "-q", "-I", "dts", "-O", "dtb", "-o", overlay, source)
+        for tree in trees:  # the firmware would leave out in silence what does not fit
+            _run("fdtoverlay", "-i", tree, "-o", "/dev/null", overlay)
         line = f"root=PARTLABEL=system_a rauc.slot=A {board.command_line}\n"
         (folder / "cmdline.txt").write_text(line)
         return _fat(path, PI_BOOT_MIB, "SYSTEM", folder)
