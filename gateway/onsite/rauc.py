@@ -19,25 +19,30 @@ from gateway.model.errors import GatewayError
 
 SHORT_S, INSTALL_S = 60.0, 3600.0
 SUFFIX = ".raucb"
+AGAIN = "copy it again, to another stick if that does not help"
 CAUSES = {
-    "signature": "it is not signed by anybody whom this box trusts, or it was changed on the way",
-    "compatible": "it is made for another kind of box",
-    "minimum": "it is older than this box allows",
-    "version": "it is older than this box allows",
-    "no space": "there is no room for it",
-    "squashfs": "it is damaged: fetch or copy it again",
-    "verity": "it is damaged: fetch or copy it again",
-    "not found": "there is no such file",
-    "no such file": "there is no such file",
-    "already processing": "another installation is under way",
+    "signature": (
+        "it is not signed by anybody whom this box trusts, or it was changed on the way",
+        "take it from whoever made the image of this box, and copy it again",
+    ),
+    "compatible": ("it is made for another kind of box", "take the bundle that was made for this kind"),
+    "minimum": ("it is older than this box allows", "take a newer one"),
+    "version": ("it is older than this box allows", "take a newer one"),
+    "no space": ("there is no room for it", "flash an image with larger slots"),
+    "squashfs": ("it is damaged", AGAIN),
+    "verity": ("it is damaged", AGAIN),
+    "reading from file": ("it cannot be read to its end: it is damaged, or what it lies on", AGAIN),
+    "not found": ("there is no such file", "look at its name, and whether the stick is plugged in"),
+    "no such file": ("there is no such file", "look at its name, and whether the stick is plugged in"),
+    "already processing": ("another installation is under way", "wait until it has ended"),
 }
-"""What RAUC's own words mean for a person; the first that fits, in this order."""
+"""What RAUC's own words mean for a person and what to do then; the first that fits, in this order."""
 
 
 class UpdateError(GatewayError):
     """The update was not installed; the box goes on with what it runs."""
 
-    hint = "`rauc status` and `journalctl -u rauc` say more"
+    hint = "try it once more; if it fails again, start the box again first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,10 @@ class Slots:
         return next((slot for slot in self.slots if not slot.booted), None)
 
 
-def _run(*words: str, within_s: float = SHORT_S) -> str:
+def _ask(*words: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            ["rauc", *words], capture_output=True, text=True, timeout=within_s, stdin=subprocess.DEVNULL
+        return subprocess.run(
+            ["rauc", *words], capture_output=True, text=True, timeout=SHORT_S, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError as error:
         raise UpdateError(
@@ -82,8 +87,12 @@ def _run(*words: str, within_s: float = SHORT_S) -> str:
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UpdateError(f"rauc does not answer: {type(error).__name__}") from error
+
+
+def _run(*words: str) -> str:
+    done = _ask(*words)
     if done.returncode:
-        raise UpdateError(f"rauc {words[0]} failed: {_cause(done.stderr.splitlines())}")
+        raise UpdateError(f"rauc {words[0]} failed: {_last(done.stderr.splitlines())}")
     return done.stdout
 
 
@@ -111,9 +120,11 @@ def _slot(name: str, row: dict[str, Any]) -> Slot:
 
 def bundle_version(bundle: str) -> str:
     """Return the version of a bundle whose signature is good; raises UpdateError."""
-    text = _run("info", "--output-format=json", bundle)
+    done = _ask("info", "--output-format=json", bundle)
+    if done.returncode:
+        raise _refused(f"{bundle} is not taken", done.stderr.splitlines())
     try:
-        return str(json.loads(text)["version"])
+        return str(json.loads(done.stdout)["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise UpdateError(f"{bundle} names no version") from error
 
@@ -138,7 +149,7 @@ def install(bundle: str, tell: Callable[[str], None]) -> None:
             said.append(line.strip())
             tell(line.strip())
     if process.returncode:
-        raise UpdateError(f"{bundle} was not installed: {_cause(list(said))}")
+        raise _refused(f"{bundle} was not installed", list(said))
 
 
 def mark(what: str, slot: str) -> None:
@@ -155,14 +166,15 @@ def on_stick(folder: Path) -> Path:
     return found[0]
 
 
-def _cause(said: list[str]) -> str:
-    # Not what it was busy with: every installation begins with "20% Verifying signature".
-    said = [line for line in said if not re.match(r"\s*\d+%", line)]
-    text = " ".join(said).lower()
-    meaning = next((words for word, words in CAUSES.items() if word in text), "")
-    return meaning or _last("\n".join(said))
+def _refused(what: str, said: list[str]) -> UpdateError:
+    # Its last error where it names one; else not what it was busy with: it begins with "20% Verifying signature".
+    errors = [line for line in said if line.startswith("LastError: ")][-1:]
+    lines = errors or [line for line in said if not re.match(r"\s*\d+%", line)]
+    text = " ".join(lines).lower()
+    meaning, remedy = next((told for word, told in CAUSES.items() if word in text), (_last(lines), ""))
+    return UpdateError(f"{what}: {meaning}", hint=remedy)
 
 
-def _last(text: str) -> str:
-    rows = [row for row in text.splitlines() if row.strip()]
-    return rows[-1].strip()[:300] if rows else "it said nothing"
+def _last(lines: list[str]) -> str:
+    rows = [line.strip().removeprefix("LastError: ") for line in lines if line.strip()]
+    return rows[-1][:300] if rows else "it said nothing"

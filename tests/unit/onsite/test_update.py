@@ -48,6 +48,13 @@ install)
         exit 1 ;;
     *odd*)
         echo "LastError: the moon is full"
+        echo idle
+        echo "Installing \\`$2\\` failed"
+        exit 1 ;;
+    *damaged*)
+        echo "LastError: Installation error: Failed to copy data: Error reading from file: Input/output error"
+        echo idle
+        echo "Installing \\`$2\\` failed"
         exit 1 ;;
     esac
     echo " 20% Checking bundle"
@@ -172,14 +179,16 @@ def test_an_installation_writes_down_first_what_must_be_reached_afterwards(place
     ("bundle", "words"),
     [
         ("forged.raucb", "not signed by anybody whom this box trusts"),
-        ("changed.raucb", "not signed by anybody whom this box trusts"),
+        ("changed.raucb", "changed.raucb is not taken: it is not signed by anybody whom this box trusts"),
         ("foreign.raucb", "made for another kind of box"),
-        ("odd.raucb", "the moon is full"),
+        ("signature-odd.raucb", "the moon is full"),
+        ("damaged.raucb", "it cannot be read to its end"),
     ],
 )
 def test_a_bundle_that_rauc_refuses_is_told_in_words_and_nothing_waits_to_be_judged(place, bundle, words):
     outcome = place.run("update", "install", bundle, "--reboot")
     assert words in str(outcome.exception)
+    assert "rauc" not in outcome.exception.hint  # nobody has a shell on the box
     assert probation.recall(place.data) is None
     assert "status mark-good booted" not in place.calls()
     assert "systemctl reboot" not in place.calls()
