@@ -9,8 +9,10 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/dicom-gateway demo
 
+# Three at once for two processors: half of the time a story waits for a deadline or a peer. What has nothing left to do
+# takes from the others, so that what waits runs beside what computes.
 test: $(STAMP) peers image-tools lint
-	$(BIN)/pytest -n 2 -m "not long"
+	$(BIN)/pytest -n 3 --dist worksteal -m "not long"
 
 # Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
 # interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
