@@ -174,9 +174,13 @@ def test_a_bundle_is_known_by_its_authority_alone(tmp_path):
 
 def test_builds_that_begin_together_sign_for_one_authority(tmp_path):
     folder = tmp_path / "keys"
+
+    def taken(_):
+        signer = bundle.Signer.of(folder)
+        return signer, signer.ca.read_bytes(), signer.key.read_bytes()
+
     with ThreadPoolExecutor(4) as pool:
-        signers = set(pool.map(lambda _: bundle.Signer.of(folder), range(4)))
-    (signer,) = signers
+        ((signer, _, _),) = set(pool.map(taken, range(4)))
     words = ["openssl", "verify", "-CAfile", str(signer.ca), str(signer.cert)]
     subprocess.run(words, check=True, capture_output=True, timeout=60)
     public = [
