@@ -28,17 +28,19 @@ class Signer:
     @classmethod
     def of(cls, folder: Path) -> Signer:
         """Return the keys in a folder; in one without any, throw-away keys of a developer are made."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         signer = cls(folder / "ca.pem", folder / "signer.pem", folder / "signer.key")
-        with _alone(folder):  # builds for two boards may begin together
-            if not signer.ca.exists():
-                for file in (signer.cert, signer.key):
-                    if file.exists():
-                        raise SystemExit(f"{folder} has {file.name} but no ca.pem: put the authority beside it")
+        if not signer.ca.exists():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _alone(folder):
                 signer._make(folder)
         return signer
 
     def _make(self, folder: Path) -> None:
+        if self.ca.exists():  # builds for two boards began together, and the other was first
+            return
+        for file in (self.cert, self.key):
+            if file.exists():
+                raise SystemExit(f"{folder} has {file.name} but no ca.pem: put the authority beside it")
         new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days"]
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             ca_key, ca, key, cert = (Path(scratch, name) for name in ("ca.key", "ca.pem", "signer.key", "signer.pem"))

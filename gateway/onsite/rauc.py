@@ -19,6 +19,7 @@ from gateway.model.errors import GatewayError
 
 SHORT_S, INSTALL_S = 60.0, 3600.0
 SUFFIX = ".raucb"
+NO_RAUC = "it is not our image: on Debian, apt install ./dicom-gateway_*.deb"
 AGAIN = "copy it again, to another stick if that does not help"
 CAUSES = {
     "signature": (
@@ -26,17 +27,14 @@ CAUSES = {
         "take it from whoever made the image of this box, and copy it again",
     ),
     "compatible": ("it is made for another kind of box", "take the bundle that was made for this kind"),
-    "minimum": ("it is older than this box allows", "take a newer one"),
-    "version": ("it is older than this box allows", "take a newer one"),
+    "minimum|version": ("it is older than this box allows", "take a newer one"),
     "no space": ("there is no room for it", "flash an image with larger slots"),
-    "squashfs": ("it is damaged", AGAIN),
-    "verity": ("it is damaged", AGAIN),
+    "squashfs|verity": ("it is damaged", AGAIN),
     "reading from file": ("it cannot be read to its end: it is damaged, or what it lies on", AGAIN),
-    "not found": ("there is no such file", "look at its name, and whether the stick is plugged in"),
-    "no such file": ("there is no such file", "look at its name, and whether the stick is plugged in"),
+    "not found|no such file": ("there is no such file", "look at its name, and whether the stick is plugged in"),
     "already processing": ("another installation is under way", "wait until it has ended"),
 }
-"""What RAUC's own words mean for a person and what to do then; the first that fits, in this order."""
+"""What RAUC's own words (a pattern) mean for a person and what to do then; the first that fits, in this order."""
 
 
 class UpdateError(GatewayError):
@@ -82,9 +80,7 @@ def _ask(*words: str) -> subprocess.CompletedProcess[str]:
             ["rauc", *words], capture_output=True, text=True, timeout=SHORT_S, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError as error:
-        raise UpdateError(
-            "this box has no RAUC", hint="it is not our image: on Debian, apt install ./dicom-gateway_*.deb"
-        ) from error
+        raise UpdateError("this box has no RAUC", hint=NO_RAUC) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UpdateError(f"rauc does not answer: {type(error).__name__}") from error
 
@@ -139,9 +135,7 @@ def install(bundle: str, tell: Callable[[str], None]) -> None:
             ["rauc", "install", bundle], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
     except FileNotFoundError as error:
-        raise UpdateError(
-            "this box has no RAUC", hint="it is not our image: on Debian, apt install ./dicom-gateway_*.deb"
-        ) from error
+        raise UpdateError("this box has no RAUC", hint=NO_RAUC) from error
     said: deque[str] = deque(maxlen=20)
     assert process.stdout is not None
     with process:
@@ -171,7 +165,7 @@ def _refused(what: str, said: list[str]) -> UpdateError:
     errors = [line for line in said if line.startswith("LastError: ")][-1:]
     lines = errors or [line for line in said if not re.match(r"\s*\d+%", line)]
     text = " ".join(lines).lower()
-    meaning, remedy = next((told for word, told in CAUSES.items() if word in text), (_last(lines), ""))
+    meaning, remedy = next((told for words, told in CAUSES.items() if re.search(words, text)), (_last(lines), ""))
     return UpdateError(f"{what}: {meaning}", hint=remedy)
 
 
