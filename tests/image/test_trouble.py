@@ -77,6 +77,32 @@ def test_power_that_goes_twenty_times_during_reception_loses_nothing_acknowledge
     print(f"{len(taken)} acknowledged instances over {CUTS} power cuts, all delivered")
 
 
+def test_full_studies_stop_neither_settings_nor_the_box(
+    factory_image, world, make_machine, make_study, wait_until, digest_of
+):
+    machine = make_machine(factory_image, forward=(104,))
+    machine.put(*world.config())
+    machine.start()
+    assert wait_until(lambda: echo(machine), BOOT_S), machine.log()
+    good(machine)
+    machine.attempt("dd if=/dev/zero of=/data/filler bs=1M; sync")
+    assert int(machine.run("df --output=avail -B1M /data | tail -1")) < 64  # less than what is kept free
+    files = make_study(3)
+    words = ["storescu", "-v", "-aec", "EDGEGW", "127.0.0.1", str(machine.port[104]), str(files[0])]
+    said = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120).stdout
+    assert not acknowledged(said) and "Local Limit Exceeded" in said, said
+    machine.run("echo new >/state/settings && echo new >/var/settings && sync && dicom-gateway status --json")
+    journal = machine.run(
+        "journalctl --no-pager --identifier=systemd-journald | grep Journal; ls /var/log/journal || true"
+    )
+    assert "Runtime Journal (/run/log/journal/" in journal and "max 16M" in journal, journal
+    assert "System Journal" not in journal, journal
+    print(journal)
+    machine.run("rm /data/filler && sync")
+    assert wait_until(lambda: subprocess.run([*words[:-1], *map(str, files)], timeout=120).returncode == 0, 120)
+    assert wait_until(lambda: world.archive.digests() == {digest_of(path) for path in files}, 300), machine.log()
+
+
 def test_data_fills_the_disk_also_when_it_was_copied_to_a_larger_one(factory_image, make_machine):
     machine = make_machine(factory_image, disk_gib=5)
     size = "findmnt --bytes --noheadings --output SIZE /data"
