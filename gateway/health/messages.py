@@ -34,11 +34,16 @@ class Message:
     bare: bool = field(default=False)
     """Not one of our schemas: sent as it is."""
 
+    @property
+    def numbered(self) -> bool:
+        """True when the payload holds a number: what takes a message back, or is bare, uses none up."""
+        return self.body is not None and not self.bare
+
     def payload(self, session: str, seq: int) -> bytes:
         """Return the bytes to publish."""
         if self.body is None:
             return b""
-        head = {} if self.bare else {"v": 1, "ts": timestamp(self.at), "session": session, "seq": seq}
+        head = {"v": 1, "ts": timestamp(self.at), "session": session, "seq": seq} if self.numbered else {}
         return json.dumps({**head, **self.body}, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -159,7 +159,7 @@ class Session:
             message.retain,
             _properties(PacketTypes.PUBLISH, message),
         )
-        self._seq += 1
+        self._seq += message.numbered
         if message.qos:
             self._unacknowledged[sent.mid] = (message, time.monotonic())
         if sent.rc:

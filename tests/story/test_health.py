@@ -56,9 +56,11 @@ def test_a_box_says_who_it_is_and_how_it_is(make_box, broker, wait_until):
     assert wait_until(lambda: heard.last("/session")["state"] == "offline")
     assert heard.last("/session")["reason"] == "shutdown"
     assert broken(heard.lines()) == []
-    numbers = [json.loads(line["payload"])["seq"] for line in heard.lines() if line["payload"]]
-    assert numbers == sorted(numbers)
-    assert numbers[0] == 0
+    numbered = [(line["qos"], json.loads(line["payload"])["seq"]) for line in heard.lines() if line["payload"]]
+    acknowledged = [number for qos, number in numbered if qos == 1]
+    assert acknowledged == sorted(acknowledged)
+    # The broker lets counters overtake when the subscriber is slow: MQTT 5 keeps the order within one QoS (4.6).
+    assert sorted(number for _, number in numbered) == list(range(len(numbered)))
 
 
 def test_after_a_hard_cut_the_broker_says_that_we_are_gone(make_box, broker, wait_until):
