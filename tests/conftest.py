@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.control import ask
 from gateway.model.errors import GatewayError
@@ -23,6 +24,9 @@ from tests.program import Program
 os.environ["PATH"] = os.pathsep.join(
     folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder).is_relative_to(sys.prefix)
 )
+# The same examples in each run, however long the machine pauses in one of them.
+settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 

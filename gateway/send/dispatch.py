@@ -315,10 +315,10 @@ class Lane:
             if verdict.wait_s:  # our own delay comes on top, or all boxes that were sent away return at one moment
                 health.retry_at = max(health.retry_at, now + min(ceiling_s, verdict.wait_s + own_s))
             health.failing_since = health.failing_since or now
+            health.reason, health.code = verdict.text, verdict.code
             if not health.ill:
                 health.ill_since = now
                 log.warning("destination_ill dest=%s reason=%r", self.name, verdict.text)
-            health.reason, health.code = verdict.text, verdict.code
             delay_s = max(0.0, health.retry_at - now)
         self._give_back()
         return delay_s

@@ -52,14 +52,14 @@ def test_a_wrong_clock_costs_nothing(make_box, tmp_path, wait_until, first, then
     with kept_on_failure(tmp_path, "clock", 1):
         box = make_box(destination(archive)).start(env=clock.env)
         assert scanner.send(box.port, 3) == 3
-        assert wait_until(lambda: archive.met >= 2, 20), box.log()
+        assert wait_until(lambda: archive.met >= 2), box.log()
         box.kill()
         clock.set(then)
         box.start(env=clock.env)
         assert scanner.send(box.port, 3) == 3
-        assert wait_until(lambda: archive.met >= 4, 20), box.log()
+        assert wait_until(lambda: archive.met >= 4), box.log()
         archive.behaviour = lambda line, here: None
-        assert wait_until(box.delivered_all, 20), box.ask("status")
+        assert wait_until(box.delivered_all), box.ask("status")
         prove(box, [scanner], {"pacs": archive})
         box.kill()
     archive.close()

@@ -26,6 +26,7 @@ from gateway.emulator.study import ct_study
 from tests import wire
 from tests.conftest import Box, digest, until
 from tests.crash import disks
+from tests.tracing import attach
 
 RESUMES_WITHIN_S = 30.0
 OUT_OF_RESOURCES = 0xA700
@@ -35,12 +36,12 @@ IMPATIENT = """
 import sys
 from gateway.retire import sweeper
 from gateway.spool import committer
-committer.FAULT_PATIENCE_S, sweeper.PAUSE_S = 2.0, 0.5
+committer.FAULT_PATIENCE_S, sweeper.PAUSE_S = 12.0, 0.5
 sys.argv = sys.argv[3:]
 from gateway.cli import main
 main()
 """
-"""The service, with a ledger that may fail for two seconds instead of a minute, and a retention that looks often."""
+"""The service, with a ledger that may fail for twelve seconds instead of a minute, and a retention that looks often."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -175,15 +176,10 @@ def site(tmp_path, make_archive, dimse, images):
 @contextmanager
 def failing(box, calls: str, error: str, *, when: str = "", paths=(), log: Path | None = None):
     """Have system calls of a running gateway fail; what it called goes to `log`, a file for each thread."""
-    into = ["-ff", "-o", str(log)] if log else ["-f", "-o", "/dev/null"]
+    into = ["-ff", "-o", str(log)] if log else ["-o", "/dev/null"]
     only = [word for path in paths for word in ("-P", str(path))]
-    tracer = subprocess.Popen(
-        ["strace", "-qq", "-y", "-s", "0", *into, "-p", str(box.process.pid), *only,
-         "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}{when}"]
-    )  # fmt: skip
-    status = Path(f"/proc/{box.process.pid}/status")
-    assert until(lambda: f"TracerPid:\t{tracer.pid}" in status.read_text())
-    time.sleep(0.2)  # the other threads
+    inject = f"inject={calls}:error={error}{when}"
+    tracer = attach(box.process.pid, "-y", "-s", "0", *into, *only, "-e", f"trace={calls}", "-e", inject)
     try:
         yield
     finally:
@@ -357,7 +353,7 @@ def test_files_that_are_dropped_or_imported_stay_where_they_are_until_there_is_r
     assert (inbox / "accepted" / "a.dcm").read_bytes() == before
     assert here.cli("import", imported).returncode == 0
     here.fetches(2)
-    assert here.delivered() == set(here.box.shelf())
+    assert until(lambda: here.delivered() == set(here.box.shelf()))
 
 
 def test_what_the_archive_takes_only_in_another_syntax_waits_for_room_and_is_not_held(site):
@@ -406,17 +402,16 @@ def test_a_disk_that_ext4_gives_up_ends_the_process_with_75_and_the_next_start_h
     stream.start()
     assert until(lambda: len(here.scanner.acknowledged()) > 3)
     here.disk.fails()
-    failed_at = time.monotonic()
-    stream.join(30)
-    assert here.status()["disk"]["reason"] == "the file system is read-only"
-    assert time.monotonic() - failed_at < 5.0, "the alarm comes within five seconds"
+    read_only = "the file system is read-only"
+    assert until(lambda: here.status()["disk"]["reason"] == read_only, 5.0), "the alarm comes within five seconds"
+    stream.join(60)
     assert rejection(here.box.port) == REJECTED_TRANSIENT_LOCAL_LIMIT
     assert "ALARM disk: the file system is read-only" in here.cli("status").stdout
     doctor = here.cli("doctor").stdout
     assert re.search(r"✖ disk: .*read-only\n +fix: .*fsck", doctor), doctor
     here.archive.start()
     assert until(lambda: here.delivered() >= here.scanner.acknowledged()), "delivery goes on"
-    assert here.box.process.wait(20) == 75
+    assert here.box.process.wait(60) == 75
     here.disk.unmount()
     here.disk.check()
     here.disk.mount("ro")
@@ -459,7 +454,7 @@ def test_a_ledger_that_fails_stops_receiving_not_delivering(site, call):
         began = time.monotonic()
         assert set(here.scanner.sends(1)) <= {OUT_OF_RESOURCES, -1}
         assert here.status()["ledger_fault"]
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < 15.0
         assert rejection(here.box.port) == REJECTED_TRANSIENT_LOCAL_LIMIT
         here.box.process.send_signal(signal.SIGHUP)
         here.fetches(3)
@@ -480,7 +475,7 @@ def test_a_ledger_that_goes_on_failing_ends_the_process_with_75_and_the_next_sta
     with failing(here.box, "fdatasync", "EIO", paths=[data / "ledger.db-wal"]):
         assert set(here.scanner.sends(1)) <= {OUT_OF_RESOURCES, -1}
         here.fetches(3)
-        assert here.box.process.wait(30) == 75
+        assert here.box.process.wait(60) == 75
     here.box.start()
     assert here.scanner.acknowledged() <= set(here.box.shelf())
     assert until(here.box.delivered_all)

@@ -13,6 +13,8 @@ import time
 import pydicom
 import pytest
 
+from tests.tracing import attach
+
 
 def storescu(port, *files):
     """Send on one association, and go on when one object is refused."""
@@ -41,11 +43,8 @@ def answers(sent) -> list[bool]:
 )
 def test_killed_at_a_system_call_of_the_accept_path(make_box, ct_files, digest_of, syscall, nth):
     box = make_box().start()
-    trace = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
-         "-e", f"trace={syscall}", "-e", f"inject={syscall}:signal=SIGKILL:when={nth}"]
-    )  # fmt: skip
-    time.sleep(0.4)
+    inject = f"inject={syscall}:signal=SIGKILL:when={nth}"
+    trace = attach(box.process.pid, "-o", "/dev/null", "-e", f"trace={syscall}", "-e", inject)
     sent = storescu(box.port, *ct_files[:8])
     told = acknowledged(sent)
     box.kill()
@@ -68,11 +67,8 @@ def test_killed_at_a_system_call_of_the_accept_path(make_box, ct_files, digest_o
 )
 def test_an_error_of_the_disk_refuses_one_object_and_goes_on(make_box, ct_files, digest_of, syscall, nth, error):
     box = make_box().start()
-    trace = subprocess.Popen(
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(box.process.pid),
-         "-e", f"trace={syscall}", "-e", f"inject={syscall}:error={error}:when={nth}"]
-    )  # fmt: skip
-    time.sleep(0.4)
+    inject = f"inject={syscall}:error={error}:when={nth}"
+    trace = attach(box.process.pid, "-o", "/dev/null", "-e", f"trace={syscall}", "-e", inject)
     told = answers(storescu(box.port, *ct_files[:6]))
     trace.terminate()
     trace.wait(10)

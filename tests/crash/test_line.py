@@ -6,6 +6,7 @@ The long form sends for CAMPAIGN_SECONDS (30 minutes) over each.
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,13 +45,15 @@ def over(make_box, wait_until, line: Line, seconds: float, seed: int) -> dict[st
     with Wan(line, ("127.0.0.1", pacs.port)) as first, Wan(line, ("127.0.0.1", cloud.port)) as second:
         tables = destination(pacs, "127.0.0.1", first.port) + destination(cloud, "127.0.0.1", second.port)
         box, scanner = make_box(tables).start(), Scanner(seed)
-        deadline = time.monotonic() + seconds
+        deadline, took = time.monotonic() + seconds, []
         while time.monotonic() < deadline:
             started = time.monotonic()
             count = luck.randint(1, 4)
             assert scanner.send(box.port, count) == count, "the scanner was made to wait, or refused"
-            assert time.monotonic() - started < 5, "a bad line is no matter of the scanner's"
+            took.append(time.monotonic() - started)
             time.sleep(luck.uniform(0.2, 2.0))
+        assert statistics.median(took) < 1.0, "a bad line is no matter of the scanner's"
+        assert max(took) < 20.0
         if line.black_hole:
             assert not pacs.received
             assert not cloud.received
@@ -144,7 +147,7 @@ def test_names_that_do_not_resolve_are_tried_until_they_do(make_box, tmp_path, w
         tables = destination(pacs, "archive.test", pacs.port) + destination(cloud, "archive.test", cloud.port)
         box = make_box(tables).start(env=env)
         assert scanner.send(box.port, 6) == 6
-        assert wait_until(lambda: box.log().count("destination_ill") == 2, 20), box.log()
+        assert wait_until(lambda: box.log().count("destination_ill") == 2), box.log()
         rows = box.ask("status")["destinations"]
         assert "name" in rows["cloud"]["reason"], rows
         assert scanner.send(box.port, 6) == 6

@@ -62,8 +62,8 @@ def test_a_bit_flips_in_a_held_object(make_box, tmp_path, wait_until, running):
         if not running:
             box.start()
         archive.behaviour = lambda line, here: None
-        assert wait_until(lambda: len(archive.received) == 4, 20), box.log()
-        assert wait_until(lambda: "quarantined" in box.ask("status")["alarms"], 20), box.ask("status")
+        assert wait_until(lambda: len(archive.received) == 4), box.log()
+        assert wait_until(lambda: "quarantined" in box.ask("status")["alarms"]), box.ask("status")
         seen = evidence(box, [scanner], {"pacs": archive}, quiet=True)
         rot = {one for one in seen.acknowledged | seen.held if one[0] in rotten}
         seen = evidence(box, [scanner], {"pacs": archive}, quiet=True, rot=frozenset(rot))
