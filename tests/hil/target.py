@@ -38,8 +38,10 @@ class Target(Protocol):
 
 
 RETRIES = "retry_first_s = 0.1\nretry_ceiling_s = 0.5"
-IDLE_S = {True: 2.0, False: 60.0}
-"""In the short form nobody waits a minute for a scanner to be released; in the full one, scanners take their time."""
+IDLE_S = {True: 10.0, False: 60.0}
+"""In the short form nobody waits a minute for a scanner to be released; in the full one, scanners take their time.
+
+It is the pace within a message as well: with less, the box gives up a suite that the machine held up for a moment."""
 OF_THE_RIG = {"broker": "[broker]", "commitment": "`commitment` in [box]", "folder": "`folder` in [box]"}
 
 

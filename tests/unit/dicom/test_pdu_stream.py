@@ -21,7 +21,7 @@ RELEASE = 0x05
 def line():
     ours, peer = socket.socketpair()
     with closing(ours), closing(peer):
-        yield PduStream(ours, Patience(pdu_s=5.0)), peer
+        yield PduStream(ours, Patience(pdu_s=30.0)), peer
 
 
 def fed(peer: socket.socket, *blocks: bytes) -> threading.Thread:
@@ -35,7 +35,7 @@ def read_data(stream: PduStream) -> tuple[bytes, int]:
     """Return the data set up to its last fragment, and in how many pieces it came."""
     content, pieces = bytearray(), 0
     while True:
-        got = stream.read(5.0)
+        got = stream.read(30.0)
         assert not isinstance(got, Control) and not got.is_command and got.context_id == 1
         content += got.payload
         pieces += 1
@@ -58,7 +58,7 @@ def test_a_data_set_is_the_same_however_it_is_cut(line, seed):
     cuts = sorted(luck.randrange(len(wire)) for _ in range(luck.choice((0, 0, 3, 40))))
     sending = fed(peer, *(wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)))
     assert read_data(stream)[0] == data
-    assert stream.read(5.0) == Control(RELEASE, b"\0" * 4)
+    assert stream.read(30.0) == Control(RELEASE, b"\0" * 4)
     assert stream.idle
     sending.join()
 
@@ -83,9 +83,9 @@ def test_what_is_here_already_is_one_piece(line):
 def test_what_is_not_the_next_fragment_is_not_taken_for_it(line, following):
     stream, peer = line
     peer.sendall(p_data(pdv(1, 0, b"a" * 100)) + following)
-    got = stream.read(5.0)
+    got = stream.read(30.0)
     assert bytes(got.payload) == b"a" * 100 and not got.ends_message
-    second = stream.read(5.0)
+    second = stream.read(30.0)
     if isinstance(second, Control):
         assert second.kind == RELEASE
     else:
@@ -99,10 +99,10 @@ def test_a_lie_about_a_length_behind_a_good_fragment_is_found(line, length):
     body = pdv(1, 0, b"x" * 17)
     good = p_data(pdv(1, 0, b"a" * 100))
     peer.sendall(good + struct.pack(">BBI", 4, 0, length) + body)
-    assert bytes(stream.read(5.0).payload) == b"a" * 100
+    assert bytes(stream.read(30.0).payload) == b"a" * 100
     with pytest.raises(Malformed):
         for _ in range(3):
-            stream.read(5.0)
+            stream.read(30.0)
 
 
 def test_a_slow_reader_gets_every_byte_and_a_dead_one_is_given_up(line):
@@ -132,4 +132,4 @@ def test_silence_and_the_end_are_told_apart(line):
         stream.read(0.05)
     peer.shutdown(socket.SHUT_WR)
     with pytest.raises(PeerClosed):
-        stream.read(5.0)
+        stream.read(30.0)

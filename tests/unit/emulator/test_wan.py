@@ -16,7 +16,7 @@ from gateway.emulator import wan as wan_module
 from gateway.emulator.line import Line, Way
 from gateway.emulator.wan import Wan
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SILENCE_S = 0.3
 """How long nothing has to come before a test believes that nothing does."""
 IMPAIRED = {
@@ -380,7 +380,7 @@ def test_nothing_is_left_when_it_closes(far_side, port, wait_until):
     for sock in socks:
         sock.close()
     assert not any(thread.name == "wan" for thread in threading.enumerate())
-    assert wait_until(lambda: vitals()[1] == before[1])
+    assert wait_until(lambda: vitals()[1] <= before[1])  # fewer: what earlier tests left open may end now
 
 
 def test_a_port_that_is_taken_is_an_error_and_leaves_nothing(far_side):
@@ -388,7 +388,7 @@ def test_a_port_that_is_taken_is_an_error_and_leaves_nothing(far_side):
     before = vitals()
     with pytest.raises(OSError, match="in use"):
         Wan(Line(), far.place, port=far.port).start()
-    assert vitals() == before
+    assert all(now <= then for now, then in zip(vitals(), before, strict=True)), "what earlier tests left may end"
 
 
 def test_a_closed_line_cannot_be_changed_and_may_be_closed_again(far_side):

@@ -60,7 +60,7 @@ def test_what_is_deep(topic, depth):
     shown(house)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(list(GOOD)), st.binary(max_size=200), st.booleans(), st.one_of(st.none(), st.integers(0, 2**32)))
 def test_noise(topic, payload, retained, left_s):
     house = House()
@@ -68,7 +68,7 @@ def test_noise(topic, payload, retained, left_s):
     shown(house)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=80))
 def test_topics_of_noise(topic):
     house = House()

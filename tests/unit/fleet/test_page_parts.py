@@ -47,7 +47,7 @@ def test_attributes():
 NUMBERS = st.floats(min_value=-1e17, max_value=1e17, allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.floats(0, 1e10), NUMBERS), max_size=30), st.one_of(st.none(), NUMBERS))
 def test_every_history_can_be_drawn(points, limit):
     drawn = plot("T", "u", sorted(points), limit)

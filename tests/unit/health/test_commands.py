@@ -50,11 +50,11 @@ class Bench:
         stop = threading.Event()
         worker = threading.Thread(target=self.commands.run, args=(stop, lambda: None))
         worker.start()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not self.commands._waiting.empty() and time.monotonic() < deadline:
             time.sleep(0.01)
         stop.set()
-        worker.join(5)
+        worker.join(30)
 
     def results(self):
         return [m.body["status"] for m in self.told if m.schema == "res"]

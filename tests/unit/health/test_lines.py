@@ -49,22 +49,23 @@ def test_without_power_the_machine_is_shut_down_once(heard):
     assert heard == [True, "off"]
 
 
-def test_a_button_is_pressed_once_however_it_bounces(heard):
+def test_a_button_is_pressed_once_however_it_bounces(heard, wait_until):
     level, stop = [False], threading.Event()
     reads = {4: lambda: False, 17: lambda: level[0]}
     lines = lines_of(heard, lambda settings: reads[settings.line])
     room = threading.Thread(target=lines.run, args=(stop, lambda: None))
     room.start()
     level[0] = True
-    time.sleep(STEADY_S + 0.5)
+    assert wait_until(lambda: heard == ["pressed"])
+    time.sleep(STEADY_S + 0.2)
     level[0] = False
     time.sleep(STEADY_S + 0.3)
     stop.set()
-    room.join(5)
+    room.join(30)
     assert heard == ["pressed"]
 
 
-def test_a_line_that_cannot_be_had_is_said_and_the_other_watched(heard, caplog):
+def test_a_line_that_cannot_be_had_is_said_and_the_other_watched(heard, caplog, wait_until):
     def take(settings):
         if settings.line == 17:
             raise ImportError("no gpiod")
@@ -73,8 +74,9 @@ def test_a_line_that_cannot_be_had_is_said_and_the_other_watched(heard, caplog):
     stop = threading.Event()
     room = threading.Thread(target=lines_of(heard, take).run, args=(stop, lambda: None))
     room.start()
-    time.sleep(STEADY_S + 0.5)
+    assert wait_until(lambda: heard)
+    time.sleep(STEADY_S + 0.2)
     stop.set()
-    room.join(5)
+    room.join(30)
     assert heard == [True]
     assert "gpio_unusable line=button" in caplog.text

@@ -92,7 +92,7 @@ def test_an_overdue_scrub_is_an_alarm_after_a_while(observer, house, monkeypatch
     assert "scrub_overdue" in codes(observer)
 
 
-def test_news_is_told_at_once_and_nothing_is_told_before_its_time(observer, house, monkeypatch):
+def test_news_is_told_at_once_and_nothing_is_told_before_its_time(observer, house, monkeypatch, wait_until):
     monkeypatch.setattr(module, "LOOK_S", 0.02)
     monkeypatch.setattr(module, "SOONEST_S", 0.05)
     told, stop = [], threading.Event()
@@ -100,15 +100,12 @@ def test_news_is_told_at_once_and_nothing_is_told_before_its_time(observer, hous
     room = threading.Thread(target=observer.run, args=(stop, lambda: None))
     room.start()
 
-    def count_after(change) -> int:
+    changes = (lambda: None, lambda: setattr(house, "state", 1), observer.look_now, lambda: observer.mains(True))
+    for count, change in enumerate(changes, 1):
         change()
+        assert wait_until(lambda count=count: len(told) == count)
         time.sleep(0.5)
-        return len(told)
-
-    assert count_after(lambda: None) == 1
-    assert count_after(lambda: setattr(house, "state", 1)) == 2
-    assert count_after(observer.look_now) == 3
-    assert count_after(lambda: observer.mains(True)) == 4
+        assert len(told) == count
     assert told[-1].host.power.on_battery
     stop.set()
-    room.join(5)
+    room.join(30)

@@ -229,7 +229,7 @@ OPTIONS = [
 ]
 
 
-@effort(max_examples=300, deadline=None)
+@effort(max_examples=300)
 @given(tree=trees, options=st.sampled_from(OPTIONS))
 def test_no_identifying_value_of_a_random_data_set_survives(tree, options):
     secrets: list[str] = []
@@ -243,7 +243,7 @@ def test_no_identifying_value_of_a_random_data_set_survives(tree, options):
 uids = st.lists(st.integers(0, 10**9), min_size=2, max_size=6).map(lambda parts: "1.2." + ".".join(map(str, parts)))
 
 
-@effort(max_examples=100, deadline=None)
+@effort(max_examples=100)
 @given(uid=uids, patient=st.text(min_size=1, max_size=64), issuer=st.text(max_size=20))
 def test_the_mapping_survives_restarts_and_differs_by_key(uid, patient, issuer):
     one, again, other = Pseudonyms(KEY), Pseudonyms(bytes(KEY)), Pseudonyms(OTHER_KEY)

@@ -154,7 +154,7 @@ def _dataset(values: dict) -> Dataset:
     return dataset
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=_level(_level(_level(st.just({})))), syntax=st.sampled_from([IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE]))
 def test_whatever_is_in_it_no_change_is_no_change(tmp_path, values, syntax):
     source, out = tmp_path / "source", tmp_path / "out"
@@ -164,7 +164,7 @@ def test_whatever_is_in_it_no_change_is_no_change(tmp_path, values, syntax):
         assert out.read_bytes() == source.read_bytes()
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=_level(_level(_level(st.just({})))), syntax=st.sampled_from([IMPLICIT_LE, EXPLICIT_LE, EXPLICIT_BE]))
 def test_a_change_deep_inside_changes_nothing_around_it(tmp_path, values, syntax):
     def mark(dataset: Dataset) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.schema import Settings
@@ -83,6 +83,7 @@ def test_a_refusal_by_one_codec_says_nothing_about_another(renderer, monkeypatch
     assert renderer.workers_lost == 0
 
 
+@pytest.mark.timeout(600)  # a worker comes last in the queue for the processor
 @pytest.mark.parametrize("codec", COMPRESSION)
 def test_every_codec_does_its_work_under_confinement(tmp_path, codec):
     """The largest image of a mammogram: 5928 x 4728, 16 bit."""
@@ -225,7 +226,6 @@ def test_what_the_peer_must_have_is_tried_whatever_others_did():
     assert seen.why_not(Attempt("a", CT, JPEG_LS_LOSSLESS, EXPLICIT_LE), 1.0) is None
 
 
-@settings(deadline=None)  # on a busy machine a run takes long
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 2 * MAX_REMEMBERED)), max_size=50))
 def test_memory_of_failures_is_bounded(failures):
     seen = Strikes()

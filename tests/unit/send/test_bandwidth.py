@@ -320,14 +320,19 @@ def test_the_limit_is_the_line_that_compression_is_chosen_for():
         meter.end(time.monotonic(), len(CONTENT))
     assert meter.bytes_per_s < 1_000_000 * 1.1
     assert choose(meter.bytes_per_s, FIRST_GUESS, 2).transfer_syntax_uid == JPEG_LS_LOSSLESS
-    unlimited = Meter()
-    unlimited.begin(0.0)
-    started = time.monotonic()
-    Paced(Swallows(), pace(Limit(None))).deliver(
-        Consignment("0" * 32, "1.2", "1.2.3", "", EXPLICIT_LE, len(CONTENT) * 9, lambda: iter([CONTENT] * 9))
-    )
-    unlimited.end(time.monotonic() - started, len(CONTENT) * 9)
-    assert choose(unlimited.bytes_per_s, FIRST_GUESS, 2).transfer_syntax_uid is None
+
+
+def test_without_a_limit_nothing_is_compressed_for_a_line_as_fast_as_this_machine(wait_until):
+    def is_left_alone() -> bool:
+        meter = Meter()
+        meter.begin(time.monotonic())
+        Paced(Swallows(), pace(Limit(None))).deliver(
+            Consignment("0" * 32, "1.2", "1.2.3", "", EXPLICIT_LE, len(CONTENT) * 9, lambda: iter([CONTENT] * 9))
+        )
+        meter.end(time.monotonic(), len(CONTENT) * 9)
+        return choose(meter.bytes_per_s, FIRST_GUESS, 2).transfer_syntax_uid is None
+
+    assert wait_until(is_left_alone)  # once may be when this machine is held up
 
 
 def test_throughput_is_that_of_the_last_minute():

@@ -64,7 +64,7 @@ act = st.tuples(st.sampled_from(sorted(ACTS)), numbers, names, verdicts)
 TAKEN, TO_B = ("take", 1, "a", Verdict.accepted()), ("reroute", 1, "a", Verdict.accepted())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(ROUTES), st.lists(act, max_size=25))
 @example({"a": GROUP}, [TAKEN, TO_B])
 @example({"a": GROUP, "b": Way()}, [TAKEN, TO_B])

@@ -202,7 +202,7 @@ STEPS = st.sampled_from(["enters", "claims", "accepts", "refuses", "reroutes", "
                          "restarts", "retires"])  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(STEPS, st.integers(1, 6), st.sampled_from("abc")), max_size=40))
 def test_whatever_happens_the_sums_are_those_of_the_rows(story):
     with TemporaryDirectory() as folder:
