@@ -51,7 +51,7 @@ class Broker:
             self.process = subprocess.Popen(
                 ["/usr/sbin/mosquitto", "-c", str(self._config), "-v"], stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -102,7 +102,7 @@ class Broker:
             ],
             input=payload,
             capture_output=True,
-            timeout=10,
+            timeout=30,
         )
         return done.stderr.decode()
 
@@ -115,7 +115,7 @@ class Broker:
             self._others.append(
                 subprocess.Popen(["mosquitto_sub", *self.as_user(user), "-q", "1", "-F", "%j", *asked], stdout=file)
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self.log().count("SUBACK") == subscribed and time.monotonic() < deadline:
             time.sleep(0.02)
         return Record(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from tests.wire import C_STORE_RQ, RSP, Wire, verify
 ATTACKER, BYSTANDER = "127.0.0.2", "127.0.0.1"
 MAX_GROWTH_KB = 64 * 1024
 MAX_ECHO_S = 1.0
+TRIES = 3
+"""The machine may pause for longer than any bound; what is really slow is so each time."""
 
 
 def resident_kb(pid: int) -> int:
@@ -46,6 +49,25 @@ def half_objects(data_dir: Path) -> list[str]:
     return found
 
 
+def least_echo(port: int, source: str = BYSTANDER, tls: ssl.SSLContext | None = None) -> float:
+    """The shortest of up to three C-ECHOs. A prompt refusal is the box's own word, and is not tried again."""
+    took, failure = [], None
+    for _ in range(TRIES):
+        started = time.monotonic()
+        try:
+            took.append(verify(port, source, tls))
+        except (OSError, AssertionError) as error:
+            if time.monotonic() - started < MAX_ECHO_S:
+                raise
+            failure = error
+        if took and took[-1] < MAX_ECHO_S:
+            break
+        time.sleep(0.2)  # else the thread of the one before is counted beside that of the next
+    if not took:
+        raise failure
+    return min(took)
+
+
 class Watch:
     """Looks on while a case runs; `rows` is how many objects the case may leave in custody."""
 
@@ -53,6 +75,8 @@ class Watch:
         self.box, self.pid = box, box.process.pid
         self.rows = 0
         self.bystanders = True
+        self.echoing = threading.Lock()
+        """Held while a bystander's echo is under way."""
         self.wires: list[Wire] = []
         self.echoes: list[float] = []
         self.broken: list[str] = []
@@ -90,14 +114,15 @@ class Watch:
 
     def _echo(self) -> None:
         try:
-            self.echoes.append(verify(self.box.port, BYSTANDER))
+            self.echoes.append(least_echo(self.box.port))
         except (OSError, AssertionError) as error:
             self.broken.append(f"C-ECHO of a bystander: {error!r}")
 
     def _echo_each_second(self) -> None:
         while not self._over.wait(1.0):
-            if self.bystanders:
-                self._echo()
+            with self.echoing:
+                if self.bystanders:
+                    self._echo()
 
     def _measure(self) -> None:
         while not self._over.wait(0.05):
@@ -107,7 +132,7 @@ class Watch:
     def end(self) -> None:
         self._over.set()
         for looker in self._lookers:
-            looker.join(30)
+            looker.join(100)
         for wire in self.wires:
             wire.close()
 

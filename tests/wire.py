@@ -171,7 +171,7 @@ class Wire:
             return False
         return True
 
-    def read(self, within_s: float = 5.0) -> tuple[int, bytes] | None:
+    def read(self, within_s: float = 30.0) -> tuple[int, bytes] | None:
         """The next PDU (type, body); None when the peer closed; TimeoutError when neither came."""
         deadline = time.monotonic() + within_s
         while (whole := self._whole()) is None:
@@ -200,7 +200,7 @@ class Wire:
         del self._buffer[: 6 + length]
         return kind, body
 
-    def rest(self, within_s: float = 5.0) -> list[tuple[int, bytes]]:
+    def rest(self, within_s: float = 30.0) -> list[tuple[int, bytes]]:
         """Every PDU until the peer closes."""
         got, deadline = [], time.monotonic() + within_s
         while (one := self.read(max(0.01, deadline - time.monotonic()))) is not None:
@@ -214,7 +214,7 @@ class Wire:
         assert got is not None and got[0] == ASSOCIATE_AC, f"not accepted: {got}"
         return self
 
-    def status(self, within_s: float = 10.0) -> int:
+    def status(self, within_s: float = 30.0) -> int:
         """The status of the next response; fails when something else comes."""
         got = self.read(within_s)
         assert got is not None and got[0] == P_DATA, f"no response but {got}"

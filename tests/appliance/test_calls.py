@@ -60,7 +60,7 @@ def test_receiving_compressing_and_sending_needs_no_call_that_the_unit_denies(
 ):
     trace = tmp_path / "trace"
     archive = make_archive("+xt").start()
-    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"'))
+    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"\nassociations = 1'))
     box.start("strace", "-f", "-qq", "--seccomp-bpf", "-o", str(trace), "-e", "trace=all", patience_s=90)
     assert send(box.port, *ct_files[:2]).returncode == 0
     assert wait_until(box.delivered_all, 60)

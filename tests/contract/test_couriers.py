@@ -69,10 +69,9 @@ class DimsePeer:
     def defer(self):
         self.status = 0xA700
 
-    def settings(self, **more):
-        return DimseDestination(
-            name="peer", kind="dimse", host="localhost", port=self.port, ae_title="PEER", timeout_s=2, **more
-        )
+    def settings(self, timeout_s=20, **more):
+        facts = {"host": "localhost", "port": self.port, "ae_title": "PEER", "timeout_s": timeout_s, **more}
+        return DimseDestination(name="peer", kind="dimse", **facts)
 
     def close(self):
         self.entity.shutdown()
@@ -140,9 +139,9 @@ class StowPeer:
     def defer(self):
         self.status, self.reason = 503, 0xA700
 
-    def settings(self, **more):
+    def settings(self, timeout_s=20, **more):
         url = f"http{'s' if self.secure else ''}://localhost:{self.port}/studies"
-        return StowDestination(name="peer", kind="stow", url=url, timeout_s=2, **more)
+        return StowDestination(name="peer", kind="stow", url=url, timeout_s=timeout_s, **more)
 
     def close(self):
         self.server.shutdown()
@@ -185,6 +184,14 @@ def peer(request, tmp_path):
 @pytest.fixture
 def courier(peer):
     courier = COURIERS[peer.kind](peer.settings(), "EDGEGW")
+    courier.prepare([(CT, ELE)])
+    yield courier
+    courier.close()
+
+
+@pytest.fixture
+def impatient(peer):
+    courier = COURIERS[peer.kind](peer.settings(timeout_s=2), "EDGEGW")
     courier.prepare([(CT, ELE)])
     yield courier
     courier.close()
@@ -248,20 +255,24 @@ def test_a_peer_that_drops_mid_body_is_ill_and_may_come_back(peer, courier):
 
 
 @network
-def test_a_silent_peer_is_ill(peer, courier):
+def test_a_silent_peer_is_ill(peer, impatient):
     peer.delay_s = 5.0
-    verdict = courier.deliver(consignment())
+    verdict = impatient.deliver(consignment())
     assert (verdict.outcome, verdict.blame) == (Outcome.DEFERRED, Blame.DESTINATION)
 
 
 @network
-def test_a_silent_peer_is_left_for_a_new_association(peer, courier):
+def test_a_silent_peer_is_left_for_a_new_association(peer, impatient):
     """What it answers too late must never be taken for the answer to the next instance."""
     peer.delay_s = 5.0
-    assert courier.deliver(consignment()).outcome is Outcome.DEFERRED
+    assert impatient.deliver(consignment()).outcome is Outcome.DEFERRED
     peer.delay_s = 0.0
     peer.refuse()
-    assert courier.deliver(consignment()).outcome is Outcome.REFUSED
+    outcome = Outcome.DEFERRED
+    for _ in range(3):  # the machine may pause for longer than so impatient a courier waits
+        if outcome is Outcome.DEFERRED:
+            outcome = impatient.deliver(consignment()).outcome
+    assert outcome is Outcome.REFUSED
 
 
 @network
@@ -424,7 +435,7 @@ def test_a_syntax_the_peer_does_not_take_is_named_as_such(tmp_path):
     entity.add_supported_context(CT, ELE)
     server = entity.start_server(("127.0.0.1", 0), block=False)
     port = server.socket.getsockname()[1]
-    settings = DimseDestination(name="p", kind="dimse", host="127.0.0.1", port=port, ae_title="PEER", timeout_s=2)
+    settings = DimseDestination(name="p", kind="dimse", host="127.0.0.1", port=port, ae_title="PEER", timeout_s=20)
     courier = COURIERS["dimse"](settings, "EDGEGW")
     try:
         verdict = courier.deliver(consignment(syntax=J2K))

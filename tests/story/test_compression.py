@@ -71,7 +71,7 @@ def test_what_has_no_pixels_goes_as_it_came_beside_what_has(
 ):
     report = next(path for path in test_files if path.name == "reportsi.dcm")
     archive = make_archive("+xa").start()
-    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"')).start()
+    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"\nassociations = 1')).start()
     send(box.port, report, options=("-xe",))
     other = archive.folder.parent / "other.dcm"
     dataset = pydicom.dcmread(report)
@@ -185,7 +185,7 @@ def test_a_worker_that_dies_costs_nothing_but_compression(
     make_box, make_archive, dimse, ct_files, when, wait_until, digest_of
 ):
     archive = make_archive("+xa").start()
-    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"')).start()
+    box = make_box(dimse(archive.port, more='compression = "jpeg-ls"\nassociations = 1')).start()
     send(box.port, *ct_files[:2])
     assert wait_until(box.delivered_all), box.log()
     for pid in workers(box.process.pid):

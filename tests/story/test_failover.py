@@ -61,16 +61,19 @@ def test_a_study_goes_when_none_of_it_came_for_a_while(make_box, make_archive, d
     archive = make_archive().start()
     route = '[[route]]\nto = ["pacs"]\nwait_for = "study"\nquiet_s = 3\n'
     box = make_box(dimse(archive.port) + route).start()
-    last = time.monotonic()
     for path in ct_files[:3]:
-        if any(archive.folder.iterdir()):
-            break
-        last = time.monotonic()  # before, since the quiet begins when it is received, and the scanner ends later
         scan(box, path)
         time.sleep(1.0)
-    assert wait_until(lambda: any(archive.folder.iterdir()))  # not read: it may still be written
-    assert time.monotonic() - last >= 3
     assert wait_until(box.delivered_all)
+    pages = [box.ask("queue_show", object=row["object_id"]) for row in box.ask("queue_list", states=[])]
+    last, *later = sorted(page["received_at"] for page in pages)
+    for at in later:
+        if at - last > 2.5:
+            break  # it was the scanner who paused: what came before may have gone
+        last = at
+    written = [path.stat().st_mtime for path in archive.folder.iterdir()]
+    assert len(written) == len(pages) == 3
+    assert min(written) - last >= 3 - 0.01, "the clock of files ticks every few milliseconds"
 
 
 def test_an_archive_that_answers_echoes_and_stores_nothing_loses_its_work_too(

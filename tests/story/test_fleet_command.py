@@ -146,6 +146,7 @@ def test_the_envelope_is_what_another_implementation_reads(desk, broker, wait_un
     """The box's side of the form was written from its description too: see tests/operator.py."""
     heard = broker.record()
     desk.run("command", "gateway", "rebirth", "--key", "eyes.key", "--timeout", "1", code=1)
+    assert wait_until(lambda: [line for line in heard.lines() if "/cmd/rebirth/" in line["topic"]])
     (sent,) = [line for line in heard.lines() if "/cmd/rebirth/" in line["topic"]]
     envelope = json.loads(sent["payload"])
     assert set(envelope) == set(json.loads(Operator().seal({})))

@@ -107,10 +107,11 @@ def fleet(shipped, tmp_path):
 
 
 def test_a_simulated_fleet_is_watched_line_by_line_and_at_a_glance(fleet, shipped, wait_until):
-    simulating = fleet("simulate", "-n", "12", "--interval", "2", "--will-delay", "0", "--json", user="simulator")
+    simulating = fleet("simulate", "-n", "12", "--steady", "--will-delay", "0", "--json", user="simulator")
     heard = shipped.record("gw/v1/simulated/+/health", user="fleet-monitor")
     assert wait_until(lambda: len({line["topic"] for line in heard.lines()}) == 12)
     watching = fleet("watch", "--json")
+    lines = [json.loads(watching.stdout.readline()) for _ in range(12)]
     glance = fleet("watch", "--once")
     out, err = glance.communicate(timeout=60)
     assert glance.returncode == 0, out + err
@@ -120,7 +121,7 @@ def test_a_simulated_fleet_is_watched_line_by_line_and_at_a_glance(fleet, shippe
     assert simulating.returncode == 0, err
     numbers = json.loads(out.splitlines()[-1])
     assert (numbers["boxes"], numbers["connected"], numbers["lost"]) == (12, 12, {})
-    lines = [json.loads(watching.stdout.readline()) for _ in range(24)]
+    lines += [json.loads(watching.stdout.readline()) for _ in range(12)]
     watching.send_signal(signal.SIGTERM)
     watching.communicate(timeout=30)
     assert [line["presence"] for line in lines] == ["online"] * 12 + ["offline"] * 12

@@ -10,6 +10,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.browser import ENTER, TAB, Browser
+from tests.conftest import until
 from tests.fleet import Fleet, Speaker, alarm, birth, destination, health, modality, reason, session
 
 pytestmark = pytest.mark.skipif(
@@ -58,6 +59,7 @@ def house(tmp_path_factory):
     speaker.say("east-us2", "session", session())
     speaker.say("east-us2", "health", health("degraded", (reason("clock_off", "clock"),), offset_ms=-4200.0))
     speaker.say("east-us2", "birth", b'{"gateway_version": "<script>document.title=1</script>"}')
+    assert until(lambda: fleet.metric("boxes_invalid") == 1), "what was said last is heard"
     yield fleet
     speaker.close()
     fleet.stop()

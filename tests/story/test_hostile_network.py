@@ -11,12 +11,12 @@ import pytest
 import trustme
 
 from tests import wire
-from tests.conftest import Box, free_port
-from tests.guard import guarded
+from tests.conftest import Box, free_port, until
+from tests.guard import MAX_ECHO_S, guarded, least_echo, threads
 from tests.wire import ABORT, ASSOCIATE_RJ, COMMAND, LAST, NEVER, RELEASE_RQ, Wire
 
 PER_ADDRESS, IN_ALL = 8, 64
-IDLE_S, ARTIM_S, PDU_S, REPLY_S, SLACK_S = 5, 10, 30, 30, 2.5
+IDLE_S, ARTIM_S, PDU_S, REPLY_S, SLACK_S = 5, 10, 30, 30, 10
 MAX_OBJECT = 1 << 20
 INVALID_PDU, NOT_A_PDU, UNEXPECTED_PDU = (2, 6), (2, 1), (2, 2)
 CONFIG = f"idle_timeout_s = {IDLE_S}\nmax_associations = {IN_ALL}\nmax_associations_per_address = {PER_ADDRESS}\n"
@@ -150,10 +150,10 @@ def test_silent_and_slow_clients_are_let_go_at_their_deadlines(box, trust):
         lines = [watch.connect(f"127.0.0.{10 + n}", case[-1]) for n, case in enumerate(cases)]
         with ThreadPoolExecutor(len(cases)) as pool:
             ends = [pool.submit(case[1], line) for case, line in zip(cases, lines, strict=True)]
-            assert wire.verify(box.tls_port, tls=trust) < 1.0
+            assert least_echo(box.tls_port, tls=trust) < MAX_ECHO_S
             faults = []
             for (name, _, limit_s, reason, _), end in zip(cases, ends, strict=True):
-                error = end.exception(60)
+                error = end.exception(90)
                 took, told = (0.0, error) if error else end.result()
                 if error or took > limit_s + SLACK_S or told != reason:
                     faults.append(f"{name}: {told} after {took:.1f} s")
@@ -164,12 +164,26 @@ def test_an_honest_slow_line_is_no_attack(box):
     """H3, the other side: twice the least pace is enough, for longer than any deadline of silence."""
     with guarded(box) as watch:
         watch.rows = 1
-        line = watch.connect().associate()
         body = wire.data_set("1.2.826.2.1", b"\0" * 16000)
-        for block in wire.store("1.2.826.2.1", body, piece=1024):
+        for _ in range(3):
+            line = watch.connect().associate()
+            answer, gap_s = sends_slowly(line, wire.store("1.2.826.2.1", body, piece=1024))
+            if gap_s < 1.5:  # else it was we who paused, and cutting us off is right
+                break
+        assert answer == 0
+
+
+def sends_slowly(line: Wire, blocks: list[bytes]) -> tuple[object, float]:
+    """The status or what came instead of it, and the longest time between two sends of our own."""
+    gap_s, sent_at = 0.0, time.monotonic()
+    try:
+        for block in blocks:
             line.send(block)
+            gap_s, sent_at = max(gap_s, time.monotonic() - sent_at), time.monotonic()
             time.sleep(0.5)
-        assert line.status() == 0
+        return line.status(), gap_s
+    except (OSError, AssertionError) as error:
+        return error, max(gap_s, time.monotonic() - sent_at)
 
 
 def test_five_hundred_silent_clients_of_one_address_get_eight_threads(box):
@@ -177,8 +191,8 @@ def test_five_hundred_silent_clients_of_one_address_get_eight_threads(box):
     with guarded(box) as watch:
         lines = [watch.connect() for _ in range(500)]
         turned_away = lines[PER_ADDRESS:]
-        assert all(line.read(5) == (ASSOCIATE_RJ, bytes((0, 2, 3, 2))) for line in turned_away)
-        assert all(line.read(5) is None for line in turned_away)
+        assert all(line.read() == (ASSOCIATE_RJ, bytes((0, 2, 3, 2))) for line in turned_away)
+        assert all(line.read() is None for line in turned_away)
         deadline = time.monotonic() + ARTIM_S + SLACK_S
         assert all(line.read(deadline - time.monotonic()) is None for line in lines[:PER_ADDRESS])
     assert watch.threads_peak <= watch.before[0] + PER_ADDRESS + 1, "one more is the bystander's"
@@ -187,12 +201,16 @@ def test_five_hundred_silent_clients_of_one_address_get_eight_threads(box):
 def test_the_cap_over_all_addresses_holds_and_room_comes_back(box):
     """H1: sixty-four in all; the echo pauses while the house is full, and is served as before afterwards."""
     with guarded(box) as watch:
-        watch.bystanders = False
-        time.sleep(1.1)
+        with watch.echoing:
+            watch.bystanders = False
+        assert until(lambda: threads(watch.pid) <= watch.before[0])
         lines = [watch.connect(f"127.0.1.{n % 16 + 1}") for n in range(IN_ALL + 36)]
         over = lines[IN_ALL:]
-        assert all(line.read(5) == (ASSOCIATE_RJ, bytes((0, 2, 3, 2))) for line in over)
+        assert all(line.read() == (ASSOCIATE_RJ, bytes((0, 2, 3, 2))) for line in over)
         assert watch.threads_peak <= watch.before[0] + IN_ALL
+        for line in lines:
+            line.close()
+        assert until(lambda: not any(row["associations"] for row in box.ask("status")["listeners"]))
 
 
 OVERSIZED = {
@@ -234,9 +252,9 @@ def test_nonsense_in_an_association_is_aborted(box, name):
     with guarded(box) as watch:
         line = watch.connect().associate()
         line.try_send({**OVERSIZED, **BROKEN}[name])
-        assert wire.abort_reason(line.read(5)) == OTHER_REASON.get(name, INVALID_PDU)
+        assert wire.abort_reason(line.read()) == OTHER_REASON.get(name, INVALID_PDU)
         line.half_close()
-        assert line.rest(5) == []
+        assert line.rest() == []
         assert line.answered == []
 
 
@@ -248,7 +266,7 @@ def test_a_second_last_fragment_ends_the_association_and_not_the_object(box):
         uid = "1.2.826.6.1"
         line.send(*wire.store(uid, wire.data_set(uid)), wire.p_data(wire.pdv(1, LAST, b"more")))
         assert line.status() == 0
-        assert wire.abort_reason(line.read(5)) == INVALID_PDU
+        assert wire.abort_reason(line.read()) == INVALID_PDU
 
 
 def test_an_endless_data_set_is_refused_at_the_limit_and_ended(box):
@@ -280,7 +298,7 @@ def test_a_data_set_over_the_limit_that_ends_is_refused(box):
 @pytest.mark.parametrize("end", ["FIN", "RST"])
 def test_a_data_set_cut_at_any_byte_is_no_object(box, end):
     """H9: at every byte boundary of a small object; only the whole of it is answered."""
-    uid = "1.2.826.9.1"
+    uid = f"1.2.826.9.{sum(end.encode())}"
     whole = b"".join(wire.store(uid, wire.data_set(uid, b"body"), piece=40))
     with guarded(box) as watch:
         for at in range(len(whole)):
@@ -290,8 +308,8 @@ def test_a_data_set_cut_at_any_byte_is_no_object(box, end):
                 line.reset()
             else:
                 line.half_close()
-                assert line.rest(5) == [], f"an answer after {at} of {len(whole)} bytes"
+                assert line.rest() == [], f"an answer after {at} of {len(whole)} bytes"
                 line.close()
     with guarded(box) as watch:
-        watch.rows = 1 if end == "FIN" else 0
+        watch.rows = 1
         assert watch.connect().associate().send(whole).status() == 0

@@ -41,9 +41,9 @@ def test_what_is_no_request_is_aborted_with_the_reason(box, name):
     content, reason = GARBAGE[name]
     with guarded(box) as watch:
         line = watch.connect().send(content)
-        assert wire.abort_reason(line.read(5)) == reason
+        assert wire.abort_reason(line.read()) == reason
         line.half_close()
-        assert line.rest(5) == []
+        assert line.rest() == []
 
 
 PRIVATE = tuple(f"1.2.840.113619.5.{n}" for n in range(100))
@@ -71,7 +71,7 @@ def at_once(watch, request: bytes) -> list[tuple[int, bytes]]:
     for _ in range(3):
         line = watch.connect()
         started = time.monotonic()
-        answers.append(line.send(request).read(5))
+        answers.append(line.send(request).read())
         took.append(time.monotonic() - started)
     assert min(took) < 0.1
     return answers

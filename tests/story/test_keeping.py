@@ -150,6 +150,7 @@ def test_a_study_that_stays_short_is_an_alarm_until_the_rest_comes(make_box, mak
 
     assert scan(box, *ct_files[3:5]).returncode == 0
     assert wait_until(lambda: not box.ask("status")["alarms"])
+    assert wait_until(box.delivered_all)
     table = cli(box, "status", "studies").stdout.splitlines()
     assert table[1].split() == [study, *table[1].split()[1:3], "5", "5", "0", "pacs", "5", "5", "complete"]
     assert cli(box, "queue", "settle", study).returncode == 1, "nothing of it is missed"

@@ -67,7 +67,7 @@ def test_same_uid_with_other_bytes_both_are_kept_and_forwarded_in_order(
     dataset.StudyDescription = "changed"
     dataset.save_as(changed)
     archive = make_archive()
-    box = make_box(dimse(archive.port)).start()
+    box = make_box(dimse(archive.port, more="associations = 1")).start()
     assert send(box.port, ct_files[0]).returncode == 0
     assert send(box.port, changed).returncode == 0
     assert send(box.port, ct_files[0]).returncode == 0
@@ -126,7 +126,7 @@ def cli(box, *arguments):
 
 def test_an_operator_sees_holds_releases_and_exports(make_box, make_archive, dimse, ct_files, digest_of, wait_until):
     archive = make_archive()
-    box = make_box(dimse(archive.port, more="timeout_s = 5")).start()
+    box = make_box(dimse(archive.port, more="timeout_s = 30")).start()
     assert send(box.port, ct_files[0]).returncode == 0
     object_id = box.ask("queue_list")[0]["object_id"]
     assert wait_until(lambda: cli(box, "queue", "hold", object_id[:10]).returncode == 0)
@@ -175,10 +175,10 @@ def test_drop_folder_takes_what_settles_and_says_why_not(make_box, ct_files, wai
     assert wait_until(lambda: box.ask("status")["accepted"] >= 2)
     with open(growing, "ab") as file:
         file.write(content[1000:])
-    assert wait_until(lambda: len(list((inbox / "rejected").glob("*.txt"))) >= 3)
     assert wait_until(lambda: (inbox / "accepted" / "good.dcm").exists())
-    assert {p.name for p in (inbox / "rejected").iterdir()} >= {"text.txt", "text.txt.txt", "link.dcm", "link.dcm.txt"}
-    assert (inbox / "rejected" / "link.dcm.txt").read_text().startswith("Not taken")
+    refused = {"text.txt", "text.txt.txt", "link.dcm", "link.dcm.txt"}
+    assert wait_until(lambda: {p.name for p in (inbox / "rejected").glob("*")} >= refused)
+    assert wait_until(lambda: (inbox / "rejected" / "link.dcm.txt").read_text().startswith("Not taken"))
 
 
 def _without_meta(path) -> bytes:

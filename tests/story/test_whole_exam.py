@@ -197,7 +197,7 @@ def test_a_worklist_query_that_is_cancelled_keeps_our_ris_well(ris, store):
 def box(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exam")
     (folder / "inbox").mkdir()
-    box = Box(folder, more='[commitment]\nanswer = "local"\n[[folder]]\npath = "inbox"\nsettle_s = 0.5')
+    box = Box(folder, more='[commitment]\nanswer = "local"\n[[folder]]\npath = "inbox"\nsettle_s = 4')
     yield box.start()
     box.stop()
 
