@@ -28,6 +28,13 @@ def free_port() -> int:
         return OURS[number % len(OURS)]
 
 
+def hang_up(listener: socket.socket) -> None:
+    """Close a port so that who waits in accept() hears of it: such a thread keeps the port, and a signal lets it accept
+    again, by a descriptor that may be somebody else's port by then."""
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:

@@ -19,6 +19,7 @@ from gateway.model.errors import CustodyRot, SpoolError, Stopped
 from gateway.model.verdict import Blame, Outcome
 from gateway.send.courier import Consignment
 from gateway.send.couriers import COURIERS
+from tests.ports import hang_up
 
 CT, ELE, J2K = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
 BODY = (
@@ -394,7 +395,7 @@ class Proxy:
             pass  # the other side is done
 
     def close(self):
-        self.server.close()
+        hang_up(self.server)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from pynetdicom.dsutils import encode
 
 from tests import wire
 from tests.crash.oracle import Object
+from tests.ports import hang_up
 
 COMMITMENT, WELL_KNOWN = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
 N_EVENT_REPORT, N_ACTION = 0x0100, 0x0130
@@ -195,7 +196,7 @@ class Server:
 
     def close(self) -> None:
         self.over.set()
-        self._listener.close()
+        hang_up(self._listener)
 
 
 def elements(body: bytes) -> dict[int, bytes]:

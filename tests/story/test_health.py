@@ -16,6 +16,7 @@ import pytest
 
 from gateway.model.payloads import NAMES, faults
 from tests.guard import resident_kb
+from tests.ports import hang_up
 
 SCHEMA_OF = {"health": "health", "session": "session", "birth": "birth"}
 """Last part of a topic -> schema; else the part after the box's name."""
@@ -264,7 +265,7 @@ def test_no_broker_can_keep_the_box_from_its_work(make_box, make_archive, dimse,
     assert box.stop() == 0
     assert time.monotonic() - began < 20
     assert "room_broke" not in box.log()
-    hostile.server.close()
+    hang_up(hostile.server)
 
 
 def test_home_assistant_finds_the_box_and_prometheus_reads_it(make_box, broker, wait_until, port):

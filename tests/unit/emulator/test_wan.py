@@ -15,6 +15,7 @@ import pytest
 from gateway.emulator import wan as wan_module
 from gateway.emulator.line import Line, Way
 from gateway.emulator.wan import Wan
+from tests.ports import hang_up
 
 PATIENCE_S = 60.0
 SILENCE_S = 0.3
@@ -61,8 +62,7 @@ class Far:
             return self._serve(sock)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        hang_up(self._listener)
         self._accepting.join()
         self._pool.shutdown()
 

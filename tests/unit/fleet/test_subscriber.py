@@ -11,6 +11,7 @@ import pytest
 from gateway.fleet.settings import BrokerSettings
 from gateway.fleet.subscriber import Line
 from tests.fleet import birth, health, session
+from tests.ports import hang_up
 from tests.unit.fleet.boxes import House
 
 WELCOME = b"\x20\x03\x00\x00\x00"
@@ -82,6 +83,7 @@ def test_the_room_goes_on_and_says_why(act, said, wait_until):
         finally:
             stop.set()
             room.join(15)
+            hang_up(server)
         assert not room.is_alive()
 
 
