@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long hil deb image bench lint setup peers image-tools clean
+.PHONY: demo test test-pauses test-long hil deb image bench lint setup peers image-tools clean
 
 demo: $(STAMP)
 	$(BIN)/dicom-gateway demo
@@ -13,6 +13,11 @@ demo: $(STAMP)
 # takes from the others, so that what waits runs beside what computes.
 test: $(STAMP) peers image-tools lint
 	$(BIN)/pytest -n 3 --dist worksteal -m "not long"
+
+# The same on a machine that seems to pause: see tests/pauses.py; SEED chooses where. An emulated box is left out, since a
+# second that its emulator stands still is none for it.
+test-pauses: $(STAMP) peers
+	$(BIN)/python -m tests.pauses -n 5 --dist worksteal -m "not long" --ignore tests/image
 
 # Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
 # interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
