@@ -145,7 +145,8 @@ def unpacked(board: Board, out: Path) -> Iterator[Path]:
 def fill(root: Path, board: Board, version: str, ca: Path, deb: Path, add: tuple[Path, ...]) -> None:
     """Turn Debian into the box: our package, its settings, and nothing that asks a person."""
     _user(root)
-    subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL)
+    quiet = {**os.environ, "SYSTEMD_LOG_LEVEL": "err"}  # systemctl warns that a chroot has no /proc; links need none
+    subprocess.run(["dpkg", f"--root={root}", "--install", str(deb)], check=True, stdout=subprocess.DEVNULL, env=quiet)
     for layer in (HERE / "root", board.folder / "root", *add):
         lay(layer, root)
     if board.header_pins:
