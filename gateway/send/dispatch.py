@@ -302,7 +302,8 @@ class Lane:
             return 0.0 if self.settings.confirm == "stored" else self.settings.confirm_after_s
         if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
             return self._fall_ill(verdict)
-        return next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
+        own_s = next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
+        return min(ceiling_s, verdict.wait_s + own_s)
 
     def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:

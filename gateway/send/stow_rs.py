@@ -98,10 +98,14 @@ def judge(status: int, outcome: int | None) -> Verdict:
 
 
 def _as_patient_as_asked(verdict: Verdict, answer: WebAnswer) -> Verdict:
-    """Return the verdict with how long the service asks to be left alone, where it is the service that is ill."""
+    """Return the verdict with how long the service asks to be left alone. Who says when to come again with what is too
+    large means: too large for now (RFC 9110 15.5.14)."""
+    wait_s = asked_wait_s(answer.retry_after, answer.date, datetime.now(UTC))
+    if answer.status == 413 and wait_s:
+        return replace(verdict, outcome=Outcome.DEFERRED, wait_s=wait_s)
     if verdict.outcome is not Outcome.DEFERRED or verdict.blame is not Blame.DESTINATION:
         return verdict
-    return replace(verdict, wait_s=asked_wait_s(answer.retry_after, answer.date, datetime.now(UTC)))
+    return replace(verdict, wait_s=wait_s)
 
 
 class StowRs:

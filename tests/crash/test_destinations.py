@@ -204,6 +204,7 @@ WEB: dict[str, Behaviour] = {
     "404": web(404),
     "408": web(408),
     "409, and the instance shall come again": web(409, failed(0xA700)),
+    "413 with Retry-After": web(413, b"", "text/plain", "Retry-After: 1"),
     "429 with Retry-After": web(429, b"", "text/plain", "Retry-After: 1"),
     "500": web(500),
     "502": web(502, PORTAL, "text/html"),

@@ -62,6 +62,14 @@ def test_a_lane_is_patient_for_as_long_as_it_is_asked_and_for_no_longer_than_its
     assert delay_s <= lane.settings.retry_ceiling_s == 300.0
 
 
+@pytest.mark.parametrize(("asked_s", "least_s"), [(40.0, 40.0), (float("inf"), 300.0), (0.0, 0.0)])
+def test_an_instance_waits_for_as_long_as_is_asked_for_it_alone(lane, asked_s, least_s):
+    lane._refill(Priority.NORMAL, 8)
+    too_large = Verdict(Outcome.DEFERRED, Blame.INSTANCE, 413, "too large for now", wait_s=asked_s)
+    assert least_s <= lane._delay_after(lane._next(0), too_large) <= lane.settings.retry_ceiling_s == 300.0
+    assert not lane.health.ill
+
+
 def test_another_couriers_failure_does_not_shorten_what_was_asked(lane):
     lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="reset"))
     lane._fall_ill(Verdict(Outcome.DEFERRED, Blame.DESTINATION, 503, "busy", wait_s=40.0))
