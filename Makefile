@@ -19,10 +19,11 @@ test: $(STAMP) peers image-tools lint
 test-pauses: $(STAMP) peers
 	$(BIN)/python -m tests.pauses -n 5 --dist worksteal -m "not long" --ignore tests/image
 
-# Hours. Each row that passes is written to tests/crash/REPORT.md and not run again for the same commit, so that an
-# interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
+# First what Hypothesis has not tried yet; then hours. Each row that passes is written to tests/crash/REPORT.md and not run
+# again for the same commit, so that an interrupted run goes on; SOAK is in seconds, tests/crash/campaign.py names what else can be set.
 test-long: export SOAK ?= 600
 test-long: $(STAMP) peers image-tools
+	$(BIN)/pytest -m hypothesis --hypothesis-profile=new
 	$(BIN)/pytest -m long
 
 # TARGET is process, qemu, or HOST:PORT of a box with RIG=rig.toml; CASE, SEED, SPEED_UP, DAY_SPEED, OUT, SHORT=1 and RECORD=1 as in

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from gateway.control import ask
 from gateway.model.errors import GatewayError
 from tests.orthanc import Orthanc
-from tests.ports import free_port
+from tests.ports import free_port, listens
 from tests.program import Program
 
 # pynetdicom installs a storescu and a storescp of its own; in an activated environment they would hide DCMTK's.
@@ -26,6 +25,7 @@ os.environ["PATH"] = os.pathsep.join(
 )
 # The same examples in each run, however long the machine pauses in one of them.
 settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("new", settings.get_profile("here"), derandomize=False)
 settings.load_profile("here")
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -116,15 +116,8 @@ class Storescp:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert until(self._listens)
+        assert until(lambda: listens(self.port))
         return self
-
-    def _listens(self):
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            return True
-        except OSError:
-            return False
 
     def stop(self) -> None:
         if self.process is not None:

@@ -20,12 +20,20 @@ def free_port() -> int:
     with open(NEXT, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        number = int(file.read() or 0)
-        while not _is_free(OURS[number % len(OURS)]):
-            number += 1
+        first = int(file.read() or 0)
+        number = next(number for number in range(first, first + len(OURS)) if _is_free(OURS[number % len(OURS)]))
         file.truncate(0)
         file.write(str(number + 1))
         return OURS[number % len(OURS)]
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def hang_up(listener: socket.socket) -> None:

@@ -290,7 +290,6 @@ class Lane:
 
     def _delay_after(self, claim: Claim, verdict: Verdict) -> float:
         """Judge the destination's health by a verdict; return how long this instance waits."""
-        first_s, ceiling_s = self.settings.retry_first_s, self.settings.retry_ceiling_s
         if verdict.outcome is Outcome.ACCEPTED:
             with self._lock:
                 self.health.delivered += 1
@@ -302,19 +301,20 @@ class Lane:
             return 0.0 if self.settings.confirm == "stored" else self.settings.confirm_after_s
         if verdict.outcome is Outcome.DEFERRED and verdict.blame is Blame.DESTINATION:
             return self._fall_ill(verdict)
-        own_s = next_delay_s(claim.attempts, first_s, ceiling_s, random.random())
-        return min(ceiling_s, verdict.wait_s + own_s)
+        return self._back_off_s(claim.attempts, verdict)
+
+    def _back_off_s(self, attempts: int, verdict: Verdict) -> float:
+        """Return our own delay on top of what is asked, or all boxes that were sent away would return at one moment."""
+        first_s, ceiling_s = self.settings.retry_first_s, self.settings.retry_ceiling_s
+        return min(ceiling_s, verdict.wait_s + next_delay_s(attempts, first_s, ceiling_s, random.random()))
 
     def _fall_ill(self, verdict: Verdict) -> float:
         with self._lock:
             health, now = self.health, time.monotonic()
-            ceiling_s = self.settings.retry_ceiling_s
-            own_s = next_delay_s(health.attempts, self.settings.retry_first_s, ceiling_s, random.random())
-            if health.retry_at <= now:  # couriers that fail together count as one failure
-                health.attempts += 1
-                health.retry_at = now + own_s
-            if verdict.wait_s:  # our own delay comes on top, or all boxes that were sent away return at one moment
-                health.retry_at = max(health.retry_at, now + min(ceiling_s, verdict.wait_s + own_s))
+            retry_at, alone = now + self._back_off_s(health.attempts, verdict), health.retry_at <= now
+            health.attempts += alone  # couriers that fail together count as one failure
+            if alone or verdict.wait_s:
+                health.retry_at = max(health.retry_at, retry_at)
             health.failing_since = health.failing_since or now
             health.reason, health.code = verdict.text, verdict.code
             if not health.ill:

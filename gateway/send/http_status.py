@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -31,6 +32,16 @@ def verdict_of_http(status: int) -> Verdict:
     """Return what a status other than success means; server errors and what we do not know wait."""
     outcome, blame, text = STATUS.get(status, (D, Blame.DESTINATION, "the service failed"))
     return Verdict(outcome, blame, status, f"{text} (HTTP {status})", syntax_refused=status == 415)
+
+
+def heeded(verdict: Verdict, wait_s: float) -> Verdict:
+    """Return the verdict of a status with how long the service asks to be left alone, where it may have the instance
+    later. Who says when to come again with what is too large means: too large for now (RFC 9110 15.5.14). Pure."""
+    if verdict.code == 413 and wait_s:
+        return replace(verdict, outcome=D, wait_s=wait_s)
+    if verdict.outcome is D and verdict.blame is Blame.DESTINATION:
+        return replace(verdict, wait_s=wait_s)
+    return verdict
 
 
 def asked_wait_s(retry_after: str, date: str, now: datetime) -> float:

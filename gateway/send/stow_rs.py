@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -15,9 +14,9 @@ from gateway.dicom.part10 import meta_bytes
 from gateway.dicom.status import verdict_of
 from gateway.identity.web_client import WebAnswer, WebClient, WebFailed
 from gateway.model.transfer_syntax import EXPLICIT_LE, LOSSLESS
-from gateway.model.verdict import Blame, Outcome, Verdict
+from gateway.model.verdict import Blame, Verdict
 from gateway.send.courier import Body, Consignment
-from gateway.send.http_status import asked_wait_s, verdict_of_http
+from gateway.send.http_status import asked_wait_s, heeded, verdict_of_http
 
 FAILED_SOP_SEQUENCE, REFERENCED_SOP_SEQUENCE = "00081198", "00081199"
 REFERENCED_SOP_INSTANCE_UID, FAILURE_REASON, WARNING_REASON = "00081155", "00081197", "00081196"
@@ -98,14 +97,7 @@ def judge(status: int, outcome: int | None) -> Verdict:
 
 
 def _as_patient_as_asked(verdict: Verdict, answer: WebAnswer) -> Verdict:
-    """Return the verdict with how long the service asks to be left alone. Who says when to come again with what is too
-    large means: too large for now (RFC 9110 15.5.14)."""
-    wait_s = asked_wait_s(answer.retry_after, answer.date, datetime.now(UTC))
-    if answer.status == 413 and wait_s:
-        return replace(verdict, outcome=Outcome.DEFERRED, wait_s=wait_s)
-    if verdict.outcome is not Outcome.DEFERRED or verdict.blame is not Blame.DESTINATION:
-        return verdict
-    return replace(verdict, wait_s=wait_s)
+    return heeded(verdict, asked_wait_s(answer.retry_after, answer.date, datetime.now(UTC)))
 
 
 class StowRs:

@@ -52,7 +52,7 @@ def struck(make_box, wait_until, step: str, syscall: str, nth: int) -> bool:
         trace = attach(box.process.pid, "-o", "/dev/null", "-e", f"trace={syscall}", "-e", inject)
         failed = archive.met
         # strace counts in each thread, and only what fails again and again takes the one that asks to its third call.
-        assert wait_until(lambda: box.process.poll() is not None or archive.met >= failed + 2, 30), box.log()
+        assert wait_until(lambda: box.process.poll() is not None or archive.met >= failed + 2), box.log()
         archive.behaviour = lambda line, here: None
         assert wait_until(lambda: box.process.poll() is not None or archive.committed >= OBJECTS, 30), box.log()
         killed = bool(wait_until(lambda: box.process.poll() is not None, 2))  # what was committed is written down now

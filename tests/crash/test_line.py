@@ -53,7 +53,7 @@ def over(make_box, wait_until, line: Line, seconds: float, seed: int) -> dict[st
             took.append(time.monotonic() - started)
             time.sleep(luck.uniform(0.2, 2.0))
         assert statistics.median(took) < 1.0, "a bad line is no matter of the scanner's"
-        assert max(took) < 20.0
+        assert sum(seconds >= 5 for seconds in took) <= 1, "once it may be the machine that pauses"
         if line.black_hole:
             assert not pacs.received
             assert not cloud.received

@@ -11,7 +11,7 @@ import pytest
 from gateway.fleet import server as module
 from gateway.fleet.server import Request, Response, Server
 from gateway.fleet.settings import PageSettings
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 
 @pytest.fixture
@@ -35,18 +35,10 @@ def door(asked, wait_until):
     room = threading.Thread(target=Server(settings, answer, spawn).run, args=(stop, lambda: None), daemon=True)
     room.start()
     address = ("127.0.0.1", settings.port)
-    assert wait_until(lambda: listens(address))
+    assert wait_until(lambda: listens(address[1]))
     yield address
     stop.set()
     room.join(30)
-
-
-def listens(address) -> bool:
-    try:
-        socket.create_connection(address, 1).close()
-    except OSError:
-        return False
-    return True
 
 
 def say(address, text: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from gateway.health.commands import PER_MINUTE, WAITING, Commands, Done
 from gateway.health.messages import Speaker
 from gateway.health.mqtt import Incoming
 from gateway.health.replay import KEPT, ReplayStore
+from tests.conftest import until
 from tests.operator import Operator
 
 
@@ -50,9 +50,7 @@ class Bench:
         stop = threading.Event()
         worker = threading.Thread(target=self.commands.run, args=(stop, lambda: None))
         worker.start()
-        deadline = time.monotonic() + 30
-        while not self.commands._waiting.empty() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(self.commands._waiting.empty)
         stop.set()
         worker.join(30)
 

@@ -28,7 +28,7 @@ from gateway.model.health import (
     Status,
     Sums,
 )
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 SEEN = Observation(
     1000.0,
@@ -59,14 +59,6 @@ def door(monkeypatch, wait_until):
     stop.set()
     thread.join(30)
     assert not thread.is_alive()
-
-
-def listens(port) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 30).close()
-    except OSError:
-        return False
-    return True
 
 
 def fetch(port, path="/metrics", method="GET"):

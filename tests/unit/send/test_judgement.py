@@ -16,7 +16,7 @@ from gateway.model.backoff import next_delay_s
 from gateway.model.errors import ImpossibleTransition
 from gateway.model.lifecycle import CUSTODY, Custody, CustodyEvent, after
 from gateway.model.verdict import Blame, Outcome
-from gateway.send.http_status import asked_wait_s
+from gateway.send.http_status import asked_wait_s, heeded, verdict_of_http
 from gateway.send.stow_rs import judge, outcome_of
 from gateway.spool.capacity import Room  # fmt: skip
 from gateway.spool.capacity import judge as judge_room
@@ -96,6 +96,21 @@ FRIDAY = "Fri, 31 Dec 1999 23:59:59 GMT"
 def test_how_long_a_service_asks_to_be_left_alone(retry_after, date, asked_s):
     """RFC 9110 10.2.3: seconds, or a date, which is taken against the clock of whoever wrote it."""
     assert asked_wait_s(retry_after, date, datetime(1999, 12, 31, 23, 59, 30, tzinfo=UTC)) == asked_s
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_s", "outcome", "wait_s"),
+    [
+        (413, 0.0, Outcome.REFUSED, 0.0),
+        (413, 5.0, Outcome.DEFERRED, 5.0),
+        (415, 5.0, Outcome.REFUSED, 0.0),
+        (429, 5.0, Outcome.DEFERRED, 5.0),
+        (503, 5.0, Outcome.DEFERRED, 5.0),
+    ],
+)
+def test_who_says_when_to_come_again_with_what_is_too_large_means_for_now(status, asked_s, outcome, wait_s):
+    verdict = heeded(verdict_of_http(status), asked_s)
+    assert (verdict.outcome, verdict.blame, verdict.wait_s) == (outcome, verdict_of_http(status).blame, wait_s)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
