@@ -77,3 +77,16 @@ def test_another_couriers_failure_does_not_shorten_what_was_asked(lane):
     asked = lane.health.retry_at
     lane._fall_ill(Verdict.deferred(Blame.DESTINATION, text="reset"))
     assert lane.health.retry_at == asked >= time.monotonic() + 30
+
+
+def test_couriers_that_fail_together_are_one_failure_and_the_longest_wait_that_is_asked_counts(lane):
+    lane.settings = lane.settings.model_copy(update={"retry_first_s": 60.0})  # at least 3 s, before which all fail
+    reset = Verdict.deferred(Blame.DESTINATION, text="reset")
+    lane._fall_ill(reset)
+    soon = lane.health.retry_at
+    lane._fall_ill(reset)
+    assert (lane.health.attempts, lane.health.retry_at) == (1, soon)
+    for asked_s in (200.0, 1.0):
+        lane._fall_ill(Verdict(Outcome.DEFERRED, Blame.DESTINATION, 503, "busy", wait_s=asked_s))
+        assert lane.health.retry_at >= time.monotonic() + 190
+    assert lane.health.attempts == 1
